@@ -1,0 +1,116 @@
+"""What every public function asks of its arguments, in one grammar.
+
+"Argument `weights` must have shape (n, n), but has shape (5, 4)."
+
+Shapes and dtypes are checked always. Values are checked when they are known:
+inside `jax.jit` an array is only a tracer, and its values are the caller's word.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def fail(name: str, must: str, but: str, error: type[Exception] = ValueError) -> NoReturn:
+    """Raise ``error`` in the house's grammar."""
+    raise error(f"Argument `{name}` must {must}, but {but}.")
+
+
+def is_known(value: Any) -> bool:
+    """Whether the values, and not only shape and dtype, can be looked at."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def floating(name: str, value: Any) -> Array:
+    """`value` as a float32 or float64 array; Python numbers take JAX's default.
+
+    **Raises:** `TypeError` for integer, boolean, complex, half-precision or
+    object arrays, which would silently change the precision of a solve.
+    """
+    if isinstance(value, (bool, complex, str)) or value is None:
+        fail(name, "be a real number or a floating-point array", f"is {value!r}", TypeError)
+    if isinstance(value, (int, float)):
+        return jnp.asarray(value, dtype=jnp.result_type(float))
+    if not hasattr(value, "dtype"):
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            fail(name, "be a rectangular array of floats", str(error))
+    if value.dtype not in (np.float32, np.float64):
+        fail(
+            name,
+            "have dtype float32 or float64",
+            f"has dtype {value.dtype}",
+            TypeError,
+        )
+    return jnp.asarray(value)
+
+
+def shape(name: str, value: Array, expected: tuple[int, ...], words: str = "") -> None:
+    """`value` has exactly this shape; ``words`` may name the axes."""
+    if value.shape != expected:
+        fail(name, f"have shape {words or expected}", f"has shape {value.shape}")
+
+
+def values(name: str, value: Array, must: str, test: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Every element passes `test`, where the elements are known."""
+    if not is_known(value):
+        return
+    passed = test(np.asarray(value))
+    if not passed.all():
+        position = tuple(int(k) for k in np.argwhere(~passed)[0])
+        where = f" at index {position}" if position else ""
+        fail(name, must, f"holds {np.asarray(value)[position]}{where}")
+
+
+def finite(name: str, value: Array) -> None:
+    """Neither NaN nor infinite."""
+    values(name, value, "be finite", np.isfinite)
+
+
+def positive(name: str, value: Array) -> None:
+    """Finite and above zero."""
+    values(name, value, "be positive and finite", lambda v: np.isfinite(v) & (v > 0))
+
+
+def integer(name: str, value: Any, minimum: int = 1) -> int:
+    """A whole number, at least `minimum`; numpy's integers are welcome."""
+    kind = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
+    if isinstance(value, bool):
+        fail(name, f"be {kind}", f"is {value!r}", TypeError)
+    try:
+        value = operator.index(value)
+    except TypeError:
+        fail(name, f"be {kind}", f"is {value!r}", TypeError)
+    if value < minimum:
+        fail(name, f"be {kind}", f"is {value}")
+    return value
+
+
+def number(name: str, value: Any, *, above: float, below: float = float("inf")) -> float:
+    """A real Python or numpy number strictly between the two bounds."""
+    try:
+        known = float(value)
+    except (TypeError, ValueError):
+        known = float("nan")
+    if isinstance(value, (bool, str)) or not above < known < below:
+        limits = f"above {above:g}" + ("" if below == float("inf") else f" and below {below:g}")
+        fail(name, f"be a number {limits}", f"is {value!r}")
+    return known
+
+
+def key(value: Any, name: str = "key") -> Array:
+    """One PRNG key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
+    dtype = getattr(value, "dtype", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if typed and value.shape == ():
+        return value
+    if dtype == np.uint32 and value.shape == (2,):
+        return jax.random.wrap_key_data(jnp.asarray(value))
+    kind = f"has dtype {dtype} and shape {value.shape}" if dtype is not None else f"is {value!r}"
+    fail(name, "be one PRNG key, as from jax.random.key(0)", kind, TypeError)

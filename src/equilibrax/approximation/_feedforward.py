@@ -1,0 +1,62 @@
+"""The feed-forward network: two layers, one pass."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import _checks
+from .._types import Vector
+
+
+class FeedForward(eqx.Module):
+    r"""Two threshold-linear layers, thresholds subtracted:
+
+    $$x^1 = [W^1 i - b^1]_+, \qquad x^2 = [W^2 x^1 - b^2]_+.$$
+
+    **Arguments:**
+
+    - `in_size`: n, the length of an input.
+    - `hidden_size`: number of hidden units.
+    - `out_size`: length of the output.
+    - `key`: PRNG key of the initial weights: normal with variance 2 / fan-in (He et al.
+      2015, doi:10.1109/ICCV.2015.123), zero thresholds.
+    - `dtype`: of the weights; JAX's default float if absent.
+
+    **Raises:** `ValueError` for a size below one.
+
+    Call it with one input of shape `(n,)`; `jax.vmap(model)` takes a batch. Muir,
+    Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042.
+    """
+
+    weights1: Float[Array, "hidden n"]
+    bias1: Float[Array, " hidden"]
+    weights2: Float[Array, "out hidden"]
+    bias2: Float[Array, " out"]
+
+    def __init__(
+        self, in_size: int, hidden_size: int, out_size: int, *, key: Array, dtype=None
+    ):
+        in_size = _checks.integer("in_size", in_size)
+        hidden_size = _checks.integer("hidden_size", hidden_size)
+        out_size = _checks.integer("out_size", out_size)
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        key1, key2 = jax.random.split(_checks.key(key))
+        he = jax.nn.initializers.he_normal(in_axis=1, out_axis=0)
+        self.weights1 = he(key1, (hidden_size, in_size), dtype)
+        self.bias1 = jnp.zeros(hidden_size, dtype)
+        self.weights2 = he(key2, (out_size, hidden_size), dtype)
+        self.bias2 = jnp.zeros(out_size, dtype)
+
+    def __call__(self, i: Vector) -> Float[Array, " out"]:
+        """x2 for one input."""
+        if i.shape != self.weights1.shape[1:]:
+            must = f"have shape {self.weights1.shape[1:]}; use jax.vmap(model) for a batch"
+            _checks.fail("i", must, f"has shape {i.shape}")
+        x1 = jax.nn.relu(self.weights1 @ i - self.bias1)
+        return jax.nn.relu(self.weights2 @ x1 - self.bias2)
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of hidden units."""
+        return self.weights1.shape[0]

@@ -1,0 +1,122 @@
+r"""Threshold-linear networks, chamber by chamber: exact points and trapping ellipsoids.
+
+For phi = [.]+ the state space splits into chambers, one for each active set
+sigma = {j : u_j(x) > 0}, with u = C x + d what is rectified: C = I under
+`"voltage"`, C = W under the other two. Inside a chamber the flow is affine,
+
+    tau dx/dt = M x + q,    J = T^-1 M,    x* = -M^-1 q.
+
+Let J be Hurwitz and J'P + PJ = -Q, with Q positive definite. The ellipsoid
+
+    (x - x*)' P (x - x*)  <  min_j u_j(x*)^2 / (c_j P^-1 c_j'),
+
+c_j being row j of C, fits in the chamber when x* lies in it, and the flow never
+leaves it: a trajectory inside it converges to x*. That is a proof, not a tolerance.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from .._types import ActiveSet, Flag, Matrix, Vector
+from ..networks import RateNetwork
+from ._stability import spectral_abscissa
+
+LARGEST_TABLE = 8
+"""Networks up to this size get a table of all 2^n chambers (256 of them here)."""
+
+
+def chamber_matrix(network: RateNetwork, sigma: ActiveSet) -> Matrix:
+    """M = T J, the linear part of the flow in the chamber of sigma."""
+    return network.linearised(sigma.astype(network.weights.dtype))
+
+
+def chamber_offset(network: RateNetwork, sigma: ActiveSet, i: Vector) -> Vector:
+    """q, the constant part of the flow in the chamber of sigma, at input i."""
+    active = sigma.astype(i.dtype)
+    if network.convention == "voltage":
+        return i - network.weights @ (active * network.bias)
+    if network.convention == "activity":
+        return active * (i - network.bias)
+    return i - active * network.bias
+
+
+def lyapunov(jacobian: Matrix) -> Matrix:
+    """P with J'P + PJ = -I for a Hurwitz J; meaningless otherwise.
+
+    Smith's doubling: with the Cayley transform A = (aI + J)(aI - J)^-1 the equation
+    becomes P = A'PA + 2a (aI - J)^-T (aI - J)^-1, whose series is summed 2^k terms at
+    a time. R. A. Smith, SIAM J. Appl. Math. 16:198 (1968), doi:10.1137/0116017.
+    """
+    n = jacobian.shape[0]
+    eye = jnp.eye(n, dtype=jacobian.dtype)
+    a = jnp.linalg.norm(jacobian) / np.sqrt(n)
+    resolvent = jnp.linalg.inv(a * eye - jacobian)
+    cayley = (a * eye + jacobian) @ resolvent
+    start = 2 * a * resolvent.T @ resolvent
+
+    def double(carry, _):
+        p, power = carry
+        return (p + power.T @ p @ power, power @ power), None
+
+    (p, _), _ = jax.lax.scan(double, (start, cayley), length=16)
+    return (p + p.T) / 2
+
+
+class Chambers(eqx.Module):
+    """What depends on the active set alone, for all 2^n of them.
+
+    The chamber of sigma has the index sum_j sigma_j 2^j.
+    """
+
+    inverse: Float[Array, "sets n n"]  # -M^-1, so that x* = inverse @ q
+    metric: Float[Array, "sets n n"]  # P
+    reach: Float[Array, "sets n"]  # c_j P^-1 c_j'
+    trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
+
+    def __init__(self, network: RateNetwork, margin: Float[Array, ""]):
+        """Tabulate; a chamber traps only where the abscissa is below -`margin`."""
+        n = network.num_neurons
+        sets = np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
+        dtype = network.weights.dtype
+        eye = jnp.eye(n, dtype=dtype)
+        rows = eye if network.convention == "voltage" else network.weights
+
+        def tabulate(sigma):
+            matrix = chamber_matrix(network, sigma)
+            jacobian = matrix / network.tau[:, None]
+            p = lyapunov(jacobian)
+            # P is computed with rounding errors: it is a proof only if it passes both tests.
+            decay = jacobian.T @ p + p @ jacobian
+            proven = (jnp.linalg.eigvalsh(p)[0] > 0) & (jnp.linalg.eigvalsh(decay)[-1] < 0)
+            hurwitz = spectral_abscissa(jacobian) < -margin
+            reach = jnp.sum(rows * jnp.linalg.solve(p, rows.T).T, axis=1)
+            return -jnp.linalg.inv(matrix), p, reach, hurwitz & proven & jnp.all(jnp.isfinite(p))
+
+        self.inverse, self.metric, self.reach, self.trapping = jax.vmap(tabulate)(jnp.asarray(sets))
+
+    def trapped(self, network: RateNetwork, x: Vector, i: Vector) -> Flag:
+        """Whether x lies in the trapping ellipsoid of its own chamber."""
+        sigma = network.drive(x, i) > 0
+        index = jnp.sum(jnp.where(sigma, 2 ** np.arange(sigma.size), 0))
+        target = self.inverse[index] @ chamber_offset(network, sigma, i)
+        margin = chamber_margin(network, sigma, target, i)
+        d = x - target
+        bound = jnp.min(jnp.square(jnp.maximum(margin, 0)) / self.reach[index])
+        return self.trapping[index] & (d @ self.metric[index] @ d < 0.99 * bound)
+
+
+def chamber_margin(network: RateNetwork, sigma: ActiveSet, x: Vector, i: Vector) -> Vector:
+    """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
+
+    All are positive exactly when x certainly lies in the chamber of sigma.
+    """
+    u = network.drive(x, i)
+    size = jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(network.bias))
+    if network.convention == "voltage":
+        rounding = size
+    else:
+        rounding = jnp.sum(jnp.abs(network.weights), axis=1) * size + jnp.max(jnp.abs(i))
+    return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * rounding

@@ -1,0 +1,199 @@
+"""`find_fixed_points`: from inputs to verdicts."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import _checks
+from .._types import Flag, Scalar, Vector
+from ..networks import RateNetwork
+from ._chambers import Chambers
+from ._cycle import find_period
+from ._flow import Flow, Journey, advance, start, tabulate
+from ._gradient import attach_derivatives
+from ._outcome import FixedPoints, Outcome, raise_unsettled
+from ._verdict import Verdict, judge, residual
+
+
+def find_fixed_points(
+    network: RateNetwork,
+    inputs: Float[Array, "*batch n"],
+    *,
+    x0: Float[Array, "..."] | None = None,
+    method: Flow | None = None,
+    throw: bool = False,
+) -> FixedPoints:
+    r"""Settle each input: follow its trajectory from `x0` and say how it ended.
+
+    The fixed point $x^*$ is the one that the trajectory of $\tau \dot x = F(x, i)$
+    reaches, not any root of F. The state returned is polished to rounding by Newton's
+    method, the residual is recomputed there, and the eigenvalues of the Jacobian decide
+    on stability.
+
+    **Arguments:**
+
+    - `network`: with n neurons.
+    - `inputs`: shape `(..., n)`; `(5,)` gives results of shape `()`, `(100, 5)` of shape
+      `(100,)`, `(0, 5)` of shape `(0,)`.
+    - `x0`: initial states, any shape that broadcasts to that of the inputs; zeros if
+      absent.
+    - `method`: a `Flow`; `Flow()` if absent.
+    - `throw`: raise unless every input reached a stable fixed point.
+
+    **Returns:** a `FixedPoints`, one `Outcome` for each input. An input that holds NaN or
+    infinity is `INVALID` and changes nothing for the others.
+
+    **Raises:** `ValueError` or `TypeError` for inputs of the wrong width or dtype, before
+    anything is traced; `FixedPointError` under `throw=True`, once, with the counts.
+
+    It composes with `jax.jit`, `jax.vmap` and `jax.grad`: `state` and `rates` carry the
+    derivatives of the implicit function theorem in the network and the inputs.
+    """
+    if not isinstance(network, RateNetwork):
+        _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
+    method = Flow() if method is None else method
+    if not isinstance(method, Flow):
+        _checks.fail("method", "be a Flow", f"is {method!r}", TypeError)
+    inputs = as_states("inputs", inputs, network.num_neurons)
+    x0 = jnp.zeros_like(inputs) if x0 is None else as_states("x0", x0, network.num_neurons)
+    dtype = jnp.result_type(network.weights, inputs, x0)
+    try:
+        x0 = jnp.broadcast_to(x0, inputs.shape).astype(dtype)
+    except ValueError:
+        _checks.fail("x0", f"broadcast to shape {inputs.shape}", f"has shape {x0.shape}")
+    found = _find(network.astype(dtype), inputs.astype(dtype), x0, method)
+    return raise_unsettled(found) if throw else found
+
+
+def as_states(name: str, value: Any, n: int) -> Float[Array, "*batch n"]:
+    """`value` as an array of shape (..., n)."""
+    value = _checks.floating(name, value)
+    if value.ndim == 0 or value.shape[-1] != n:
+        _checks.fail(name, f"have shape (..., {n})", f"has shape {value.shape}")
+    return value
+
+
+@eqx.filter_jit
+def _find(
+    network: RateNetwork,
+    inputs: Float[Array, "*batch n"],
+    x0: Float[Array, "*batch n"],
+    flow: Flow,
+) -> FixedPoints:
+    *batch, n = inputs.shape
+    count = math.prod(batch)
+    # TF32 products on a GPU would spoil error estimates and verdicts.
+    with jax.default_matmul_precision("highest"):
+        fixed, i, x = jax.lax.stop_gradient((network, inputs, x0))
+        chambers = tabulate(fixed, flow)
+        size = max(1, min(flow.lockstep(fixed), count))
+        num_chunks = -(-count // size)
+        chunks = [
+            jnp.pad(array.reshape(count, n), ((0, num_chunks * size - count), (0, 0)))
+            for array in (i, x)
+        ]
+        chunks = [array.reshape(num_chunks, size, n) for array in chunks]
+        found = jax.lax.map(lambda c: settle(fixed, *c, flow, chambers), tuple(chunks))
+        found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], found)
+        found = jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
+        return attach_derivatives(network, inputs, found)
+
+
+def settle(
+    network: RateNetwork,
+    inputs: Float[Array, "m n"],
+    x0: Float[Array, "m n"],
+    flow: Flow,
+    chambers: Chambers | None,
+) -> FixedPoints:
+    """Settle m inputs in lockstep."""
+    valid = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
+    # What is not finite never enters the solver.
+    i, x = (jnp.where(valid[:, None], array, 0) for array in (inputs, x0))
+    journey, verdict = jax.vmap(
+        lambda i, x, valid: travel(network, i, x, flow, chambers, valid)
+    )(i, x, valid)
+
+    moving = ~(verdict.stable | verdict.marginal | verdict.unstable)
+    moving &= valid & ~journey.escaping
+    nothing = (jnp.full(moving.shape, jnp.nan, i.dtype), jnp.zeros_like(moving))
+    period, cycling = jax.lax.cond(
+        jnp.any(moving),
+        lambda: jax.vmap(lambda x, i, w: find_period(network, x, i, flow, w))(
+            journey.x, i, moving
+        ),
+        lambda: nothing,
+    )
+    outcome = jnp.select(
+        [~valid, verdict.stable, verdict.marginal, verdict.unstable, journey.escaping, cycling],
+        [
+            jnp.int8(o)
+            for o in (
+                Outcome.INVALID,
+                Outcome.STABLE,
+                Outcome.MARGINAL,
+                Outcome.UNSTABLE,
+                Outcome.DIVERGED,
+                Outcome.OSCILLATING,
+            )
+        ],
+        jnp.int8(Outcome.NOT_SETTLED),
+    )
+    at_rest = verdict.stable | verdict.marginal | verdict.unstable
+
+    def report(outcome, at_rest, journey, verdict, period, i, valid):
+        state = jnp.where(at_rest, verdict.state, journey.x)
+        nan = jnp.asarray(jnp.nan, state.dtype)
+        known = lambda value: jnp.where(valid, value, nan)  # noqa: E731
+        return FixedPoints(
+            state=known(state),
+            rates=known(network.rates(state)),
+            outcome=outcome,
+            residual=known(residual(network, state, i)),
+            abscissa=known(verdict.abscissa),
+            certified=verdict.stable & journey.trapped,
+            time=journey.time,
+            num_steps=journey.num_steps,
+            period=period,
+        )
+
+    return jax.vmap(report)(outcome, at_rest, journey, verdict, period, i, valid)
+
+
+def travel(
+    network: RateNetwork,
+    i: Vector,
+    x0: Vector,
+    flow: Flow,
+    chambers: Chambers | None,
+    valid: Flag,
+) -> tuple[Journey, Verdict]:
+    """One trajectory and its verdict; where the verdict fails, on with tighter tolerances."""
+    scale = 1 + jnp.max(jnp.abs(jnp.concatenate([i, x0, network.bias])))
+    bound: Scalar = flow.divergence * scale
+    last = flow.last_level(i.dtype)
+
+    def leg(journey, level, wanted):
+        journey = advance(network, i, journey, flow, chambers, level, bound, wanted)
+        return journey, judge(network, i, journey, flow, final=level >= last)
+
+    def undecided(carry):
+        _, journey, verdict, level = carry
+        decided = verdict.stable | verdict.marginal | verdict.unstable | journey.escaping
+        return valid & (level <= last) & ((level < 0) | ~(decided | journey.exhausted))
+
+    def go_on(carry):
+        wanted, journey, _, level = carry
+        level = level + 1
+        return wanted, *leg(journey, level, wanted), level
+
+    journey = start(x0)
+    no, zero = jnp.array(False), jnp.zeros((), i.dtype)
+    blank = Verdict(x0, zero, no, no, no)
+    carry = (valid, journey, blank, jnp.asarray(-1))
+    _, journey, verdict, _ = jax.lax.while_loop(undecided, go_on, carry)
+    return journey, verdict

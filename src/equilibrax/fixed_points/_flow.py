@@ -1,0 +1,228 @@
+"""One trajectory, on Diffrax, from its start to rest, escape or the end of time."""
+
+import math
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .. import _checks
+from .._types import Count, Flag, Scalar, Vector
+from ..networks import RateNetwork
+from ._chambers import LARGEST_TABLE, Chambers
+
+
+class Flow(eqx.Module):
+    r"""Follow each input's trajectory with a Diffrax solver.
+
+    A trajectory halts at the first step after which one of these holds:
+
+    - *trapped*: x lies in the trapping ellipsoid of its chamber (threshold-linear
+      networks of at most 8 neurons): convergence is proven;
+    - *resting*: |tau_j dx_j/dt| <= `steady_atol` + `steady_rtol` |x_j| for every j. If
+      the fixed point behind it then fails its verdict (a slow passage, a saddle that is
+      being passed), the trajectory goes on with all four tolerances a hundred times
+      tighter, down to what the dtype can resolve;
+    - *escaping*: max_j |x_j| exceeds `divergence` times the scale of the problem,
+      1 + max(|i|, |b|, |x_0|);
+    - `t1` or `max_steps` is reached.
+
+    **Arguments:**
+
+    - `solver`: any Diffrax solver for ordinary differential equations; an implicit one
+      for stiff networks.
+    - `rtol`, `atol`: of the adaptive step size (`diffrax.PIDController`). They decide
+      on which side of a basin's boundary a trajectory falls, not how exact the fixed
+      point is: that is polished. Tolerances below ten roundings are raised to them.
+    - `steady_rtol`, `steady_atol`: of the residual, as above; ten times `rtol` and
+      `atol` if absent. An explicit solver bounces for ever above tighter ones.
+    - `t1`: end of time, in the units of tau; 200 times the largest tau if absent.
+    - `max_steps`: solver steps for one trajectory.
+    - `divergence`: the divergence bound, as above.
+    - `marginal`: an abscissa within `marginal` / max(tau) of zero counts as zero; the
+      square root of the dtype's rounding unit if absent.
+    - `batch_size`: how many trajectories run in lockstep; a batch ends when its slowest
+      member does. If absent, 4096 for networks of up to 5 neurons and fewer for larger
+      ones, so that memory stays bounded.
+
+    **Raises:** `ValueError` for a number that is not positive; `TypeError` for another
+    kind of solver.
+    """
+
+    solver: diffrax.AbstractSolver = eqx.field(default_factory=diffrax.Tsit5)
+    rtol: float = 1e-5
+    atol: float = 1e-6
+    steady_rtol: float | None = None
+    steady_atol: float | None = None
+    t1: float | None = None
+    max_steps: int = 4096
+    divergence: float = 1e4
+    marginal: float | None = None
+    batch_size: int | None = None
+
+    def __check_init__(self):
+        if not isinstance(self.solver, diffrax.AbstractSolver):
+            must = "be a Diffrax solver such as diffrax.Tsit5()"
+            _checks.fail("solver", must, f"is {self.solver!r}", TypeError)
+        optional = ("steady_rtol", "steady_atol", "t1", "marginal", "batch_size")
+        for name in ("rtol", "atol", "divergence", *optional[:-1]):
+            if getattr(self, name) is not None or name not in optional:
+                _checks.number(name, getattr(self, name), above=0.0)
+        for name in ("max_steps", "batch_size"):
+            if getattr(self, name) is not None or name not in optional:
+                _checks.integer(name, getattr(self, name))
+
+    def lockstep(self, network: RateNetwork) -> int:
+        """`batch_size`, or its default for this network."""
+        return self.batch_size or max(64, 4096 * 5 // max(5, network.num_neurons))
+
+    def horizon(self, network: RateNetwork) -> Scalar:
+        """`t1`, or its default for this network."""
+        longest = jnp.max(network.tau)
+        return 200 * longest if self.t1 is None else jnp.full_like(longest, self.t1)
+
+    def marginal_abscissa(self, network: RateNetwork) -> Scalar:
+        """Largest |abscissa| that counts as zero, in 1/time."""
+        unit = math.sqrt(jnp.finfo(network.weights.dtype).eps)
+        return (unit if self.marginal is None else self.marginal) / jnp.max(network.tau)
+
+    def tolerances(self, level: Count, dtype) -> "Tolerances":
+        """The four tolerances at a level of tightness, floored by the dtype."""
+        floor = 10 * float(jnp.finfo(dtype).eps)
+        tightness = jnp.power(jnp.asarray(TIGHTER, dtype), -level)
+        solver = [jnp.maximum(tightness * t, floor) for t in (self.rtol, self.atol)]
+        steady = [
+            slack * 10 if wished is None else jnp.maximum(tightness * wished, floor)
+            for slack, wished in zip(solver, (self.steady_rtol, self.steady_atol), strict=True)
+        ]
+        return Tolerances(*solver, *steady)
+
+    def last_level(self, dtype) -> int:
+        """The level at which the tightest of the solver's tolerances is at the floor."""
+        floor = 10 * float(jnp.finfo(dtype).eps)
+        return max(0, math.ceil(math.log(max(self.rtol, self.atol) / floor) / math.log(TIGHTER)))
+
+
+TIGHTER = 100.0
+"""How much tighter the tolerances get where a verdict fails."""
+
+
+class Tolerances(eqx.Module):
+    """What the solver, and the event of rest, are held to."""
+
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    steady_rtol: Float[Array, ""]
+    steady_atol: Float[Array, ""]
+
+
+class Journey(eqx.Module):
+    """A trajectory so far: where it is, and why it halted there."""
+
+    x: Float[Array, " n"]
+    time: Float[Array, ""]
+    num_steps: Int[Array, ""]
+    trapped: Bool[Array, ""]
+    resting: Bool[Array, ""]
+    escaping: Bool[Array, ""]
+    exhausted: Bool[Array, ""]  # of time, of steps, or of step size
+
+
+class Trapped(eqx.Module):
+    """Event: in the trapping ellipsoid of the chamber."""
+
+    network: RateNetwork
+    chambers: Chambers | None
+
+    def __call__(self, t, y, args, **kwargs) -> Flag:
+        """Diffrax's signature; `args` is the input."""
+        if self.chambers is None:
+            return jnp.array(False)
+        return self.chambers.trapped(self.network, y, args)
+
+
+class Resting(eqx.Module):
+    """Event: every component's residual, scaled by its time constant, is small."""
+
+    network: RateNetwork
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+
+    def __call__(self, t, y, args, **kwargs) -> Flag:
+        """Diffrax's signature; `args` is the input."""
+        residual = jnp.abs(self.network.drift(y, args))
+        return jnp.all(residual <= self.atol + self.rtol * jnp.abs(y))
+
+
+class Escaping(eqx.Module):
+    """Event: past the divergence bound."""
+
+    bound: Float[Array, ""]
+
+    def __call__(self, t, y, args, **kwargs) -> Flag:
+        """Diffrax's signature."""
+        return jnp.max(jnp.abs(y)) > self.bound
+
+
+def tabulate(network: RateNetwork, flow: Flow) -> Chambers | None:
+    """The table of chambers, where the network has one."""
+    if network.is_threshold_linear and network.num_neurons <= LARGEST_TABLE:
+        return Chambers(network, flow.marginal_abscissa(network))
+    return None
+
+
+def start(x0: Vector) -> Journey:
+    """A trajectory that has not left yet."""
+    no, zero = jnp.array(False), jnp.zeros((), x0.dtype)
+    return Journey(x0, zero, jnp.zeros((), jnp.int32), no, no, no, no)
+
+
+def advance(
+    network: RateNetwork,
+    i: Vector,
+    journey: Journey,
+    flow: Flow,
+    chambers: Chambers | None,
+    level: Count,
+    bound: Scalar,
+    wanted: Flag,
+) -> Journey:
+    """Integrate on from where the trajectory is, to the next end; not at all if unwanted."""
+    t1 = flow.horizon(network)
+    tolerances = flow.tolerances(level, i.dtype)
+    events = {
+        "trapped": Trapped(network, chambers),
+        "resting": Resting(network, tolerances.steady_rtol, tolerances.steady_atol),
+        "escaping": Escaping(bound),
+    }
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(network.vector_field),
+        flow.solver,
+        t0=journey.time,
+        t1=jnp.where(wanted, t1, journey.time),
+        dt0=None,
+        y0=journey.x,
+        args=i,
+        stepsize_controller=diffrax.PIDController(tolerances.rtol, tolerances.atol),
+        event=diffrax.Event(events),
+        max_steps=flow.max_steps,
+        adjoint=diffrax.ForwardMode(),
+        throw=False,
+    )
+    x, time = solution.ys[-1], solution.ts[-1]
+    halted = solution.event_mask
+    num_steps = journey.num_steps + solution.stats["num_steps"].astype(jnp.int32)
+    exhausted = (time >= t1) | (num_steps >= flow.max_steps)
+    exhausted |= ~diffrax.is_okay(solution.result)
+    fresh = Journey(
+        jnp.where(jnp.isfinite(x), x, journey.x),
+        time,
+        num_steps,
+        halted["trapped"],
+        halted["resting"],
+        halted["escaping"],
+        exhausted,
+    )
+    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), fresh, journey)

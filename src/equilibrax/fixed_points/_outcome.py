@@ -1,0 +1,131 @@
+"""How a trajectory ended: `Outcome`, and `FixedPoints`, the result of settling."""
+
+import enum
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Outcome(enum.IntEnum):
+    """What kind of end a trajectory came to. No two of them are ever lumped together.
+
+    |               | at rest | abscissa | what it means                                  |
+    |---------------|---------|----------|------------------------------------------------|
+    | `STABLE`      | yes     | < 0      | reached a stable fixed point                   |
+    | `MARGINAL`    | yes     | ~ 0      | at rest, but neither stable nor unstable       |
+    | `UNSTABLE`    | yes     | > 0      | came to rest on an unstable fixed point        |
+    | `OSCILLATING` | no      | any      | returns to where it was, after `period`        |
+    | `DIVERGED`    | no      | any      | left the divergence bound                      |
+    | `NOT_SETTLED` | no      | any      | ran out of time or steps                       |
+    | `INVALID`     | -       | -        | the input or the start was not finite          |
+    """
+
+    STABLE = 0
+    MARGINAL = 1
+    UNSTABLE = 2
+    OSCILLATING = 3
+    DIVERGED = 4
+    NOT_SETTLED = 5
+    INVALID = 6
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to try."""
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Outcome.STABLE: "The trajectory reached a stable fixed point.",
+    Outcome.MARGINAL: (
+        "The trajectory came to rest where the Jacobian's leading eigenvalue is zero within "
+        "tolerance. Look for a continuum of fixed points or a bifurcation; float64 tells "
+        "smaller abscissae from zero."
+    ),
+    Outcome.UNSTABLE: (
+        "The trajectory came to rest on an unstable fixed point, as from a start on a "
+        "symmetry axis. Start elsewhere with `x0` to leave it."
+    ),
+    Outcome.OSCILLATING: (
+        "The trajectory returns to where it was: a limit cycle, whose length is `period`. "
+        "There is no fixed point to report; weaken the delayed or rotating feedback."
+    ),
+    Outcome.DIVERGED: (
+        "The trajectory left the divergence bound: excitation runs away. Strengthen the "
+        "inhibition, or raise `divergence` in `Flow` if large rates are meant."
+    ),
+    Outcome.NOT_SETTLED: (
+        "The trajectory ran out of time or steps before it came to rest. Raise `t1` or "
+        "`max_steps` in `Flow`."
+    ),
+    Outcome.INVALID: "The input or the initial state holds NaN or infinity.",
+}
+
+
+class FixedPoints(eqx.Module):
+    """How each input's trajectory ended; every array has the batch shape of the inputs.
+
+    - `state`: x at the end, shape `(..., n)`; the fixed point itself when it came to
+      rest, NaN for invalid inputs.
+    - `rates`: the network's output there, shape `(..., n)`.
+    - `outcome`: an `Outcome`, int8.
+    - `residual`: max_j |tau_j dx_j/dt| at `state`, recomputed there.
+    - `abscissa`: largest real part of the Jacobian's eigenvalues at `state`, in 1/time.
+    - `certified`: convergence from the trajectory's last point to `state` is proven.
+    - `time`: simulated time at which integration stopped.
+    - `num_steps`: solver steps taken, rejected ones included.
+    - `period`: of the cycle when `OSCILLATING`, in time; NaN elsewhere.
+
+    Only `state` and `rates` carry derivatives, and only where the outcome is `STABLE`.
+    """
+
+    state: Float[Array, "*batch n"]
+    rates: Float[Array, "*batch n"]
+    outcome: Int[Array, "*batch"]
+    residual: Float[Array, "*batch"]
+    abscissa: Float[Array, "*batch"]
+    certified: Bool[Array, "*batch"]
+    time: Float[Array, "*batch"]
+    num_steps: Int[Array, "*batch"]
+    period: Float[Array, "*batch"]
+
+    @property
+    def stable(self) -> Bool[Array, "*batch"]:
+        """Where the outcome is `STABLE`."""
+        return self.outcome == Outcome.STABLE
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """How many inputs ended in each outcome, in the enum's order."""
+        tally = jax.device_get(tally_outcomes(self.outcome))
+        return {outcome: int(tally[outcome]) for outcome in Outcome}
+
+
+class FixedPointError(RuntimeError):
+    """Raised under `throw=True` when some inputs have no stable fixed point."""
+
+
+def tally_outcomes(outcome: Int[Array, "*batch"]) -> Int[Array, " outcomes"]:
+    """How many of each outcome, indexed by `Outcome`."""
+    return jnp.bincount(outcome.ravel().astype(jnp.int32), length=len(Outcome))
+
+
+def raise_unsettled(found: FixedPoints) -> FixedPoints:
+    """`found`, or a `FixedPointError` that names how many inputs failed and why.
+
+    Where the outcomes are not known yet, inside `jax.jit`, the error is raised when
+    the compiled program runs, without the counts.
+    """
+    if isinstance(found.outcome, jax.core.Tracer):
+        return eqx.error_if(
+            found, ~jnp.all(found.stable), "find_fixed_points: some inputs did not settle."
+        )
+    total = int(np.prod(found.outcome.shape))
+    failed = {o: c for o, c in found.counts.items() if c and o is not Outcome.STABLE}
+    if failed:
+        lines = [f"{sum(failed.values())} of {total} inputs have no stable fixed point."]
+        lines += [f"  {count} {outcome.name}: {outcome.message}" for outcome, count in failed.items()]
+        raise FixedPointError("\n".join(lines))
+    return found

@@ -1,0 +1,238 @@
+"""Weight matrices: partitions, two neurons, ring, random E/I, graphs.
+
+Every builder returns a `RateNetwork`; rows are targets, columns are sources.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .. import _checks
+from ._network import Convention, RateNetwork
+from ._transfer import AbstractTransfer, threshold_linear
+
+
+def partitioned(
+    partitions: tuple[int, ...] = (2, 2),
+    w_e: float = 2.5,
+    w_i: float = 8.0,
+    *,
+    w_ei: float | None = None,
+    w_ii: float | None = None,
+    bias: float | Array = 0.0,
+    tau: float | Array = 1.0,
+    transfer: AbstractTransfer = threshold_linear,
+    convention: Convention = "voltage",
+) -> RateNetwork:
+    r"""Excitatory partitions that compete through one global inhibitory neuron.
+
+    Excitatory neurons come first, partition after partition; the inhibitory neuron
+    is the last. The defaults are the reference network
+    {N, w_E, w_I, b} = {5, 2.5, 8, 0} of Muir, Neural Computation 30:546 (2018),
+    doi:10.1162/neco_a_01042, Figs 2 and 3, with literal weights per synapse:
+
+        [ 2.5 2.5  0   0  -8 ]
+        [ 2.5 2.5  0   0  -8 ]
+        [  0   0  2.5 2.5 -8 ]
+        [  0   0  2.5 2.5 -8 ]
+        [ 2.5 2.5 2.5 2.5 -8 ]
+
+    **Arguments:**
+
+    - `partitions`: number of neurons in each partition.
+    - `w_e`: weight between neurons of one partition, themselves included.
+    - `w_i`: weight from the inhibitory neuron to every excitatory one, given positive.
+    - `w_ei`: weight from every excitatory neuron to the inhibitory one; `w_e` if absent.
+    - `w_ii`: the inhibitory neuron's weight onto itself, given positive; `w_i` if
+      absent. With `w_ii=0.0` about half of all inputs have no stable fixed point.
+    - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
+
+    **Raises:** `ValueError` for no partition, an empty one, or a negative weight.
+    """
+    sizes = tuple(_checks.integer("partitions", size) for size in partitions)
+    if not sizes:
+        _checks.fail("partitions", "hold at least one size", "is empty")
+    w_ei = w_e if w_ei is None else w_ei
+    w_ii = w_i if w_ii is None else w_ii
+    for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
+        value = _checks.floating(name, weight)
+        _checks.shape(name, value, ())
+        _checks.values(name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0))
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    same = jnp.asarray(group[:, None] == group[None, :], dtype=jnp.result_type(float))
+    num_e = len(group)
+    weights = jnp.zeros((num_e + 1, num_e + 1), same.dtype)
+    weights = weights.at[:num_e, :num_e].set(w_e * same)
+    weights = weights.at[:num_e, num_e].set(-w_i)
+    weights = weights.at[num_e, :num_e].set(w_ei)
+    weights = weights.at[num_e, num_e].set(-w_ii)
+    return RateNetwork(weights, bias, tau, transfer, convention, partitions=sizes)
+
+
+def two_neuron(
+    w_self: float | tuple[float, float] = 0.5,
+    w_cross: float | tuple[float, float] = -1.0,
+    *,
+    bias: float | Array = 0.0,
+    tau: float | Array = 1.0,
+    transfer: AbstractTransfer = threshold_linear,
+    convention: Convention = "voltage",
+) -> RateNetwork:
+    r"""Two neurons, W = [[s_1, c_1], [c_2, s_2]].
+
+    With the defaults they inhibit each other and the stronger input wins.
+
+    **Arguments:**
+
+    - `w_self`: s, one number for both neurons or one for each.
+    - `w_cross`: c_1, from neuron 2 to 1, and c_2, from neuron 1 to 2; or one number.
+    - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
+
+    **Raises:** as `RateNetwork`.
+
+    Muir (2018), Fig. 1a.
+    """
+    dtype = jnp.result_type(float)
+    pairs = {}
+    for name, value in (("w_self", w_self), ("w_cross", w_cross)):
+        pair = jnp.asarray(value, dtype)
+        if pair.shape not in ((), (2,)):
+            _checks.fail(name, "be one number or two", f"has shape {pair.shape}")
+        pairs[name] = jnp.broadcast_to(pair, (2,))
+    weights = jnp.diag(pairs["w_self"]) + jnp.diag(pairs["w_cross"])[:, ::-1]
+    return RateNetwork(weights, bias, tau, transfer, convention, partitions=(1, 1))
+
+
+def ring(
+    n: int = 100,
+    w_0: float = -4.0,
+    w_1: float = 3.0,
+    *,
+    bias: float | Array = 0.0,
+    tau: float | Array = 1.0,
+    transfer: AbstractTransfer = threshold_linear,
+    convention: Convention = "voltage",
+) -> RateNetwork:
+    r"""A ring of neurons, W_jk = (w_0 + w_1 cos(theta_j - theta_k)) / n.
+
+    theta_j = 2 pi j / n is the preferred direction of neuron j. A threshold-linear
+    ring answers a weakly tuned input with a bump of activity when w_1 > 2.
+
+    **Arguments:**
+
+    - `n`: number of neurons, at least 3.
+    - `w_0`: uniform part of the weights, inhibitory when negative.
+    - `w_1`: amplitude of the tuned part.
+    - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
+
+    **Raises:** `ValueError` for fewer than three neurons; otherwise as `RateNetwork`.
+
+    Ben-Yishai, Bar-Or and Sompolinsky, PNAS 92:3844 (1995),
+    doi:10.1073/pnas.92.9.3844.
+    """
+    n = _checks.integer("n", n, minimum=3)
+    theta = 2 * np.pi * np.arange(n) / n
+    tuned = jnp.asarray(np.cos(theta[:, None] - theta[None, :]), jnp.result_type(float))
+    return RateNetwork((w_0 + w_1 * tuned) / n, bias, tau, transfer, convention)
+
+
+def random_ei(
+    n: int = 100,
+    *,
+    key: Array,
+    gain: float = 0.8,
+    density: float = 0.2,
+    excitatory: float = 0.8,
+    bias: float | Array = 0.0,
+    tau: float | Array = 1.0,
+    transfer: AbstractTransfer = threshold_linear,
+    convention: Convention = "voltage",
+) -> RateNetwork:
+    r"""A random balanced network that obeys Dale's law.
+
+    Each pair is connected with probability p. An excitatory source (the first
+    round(f n) neurons) has weight J, an inhibitory one -J f / (1 - f), so that the
+    mean input is zero, and J is such that the bulk of the eigenvalues of W fills a
+    disc of radius `gain`:
+
+        gain^2 = n p (1 - p) J^2 (f + f^2 / (1 - f)).
+
+    There are no self-connections.
+
+    **Arguments:**
+
+    - `n`: number of neurons, at least 2.
+    - `key`: PRNG key of the connections.
+    - `gain`: radius of the bulk, positive.
+    - `density`: p, between 0 and 1.
+    - `excitatory`: f, the share of excitatory neurons, between 0 and 1.
+    - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
+
+    **Raises:** `ValueError` outside these ranges.
+
+    Rajan and Abbott, PRL 97:188104 (2006), doi:10.1103/PhysRevLett.97.188104.
+    """
+    n = _checks.integer("n", n, minimum=2)
+    key = _checks.key(key)
+    gain = _checks.number("gain", gain, above=0.0)
+    p = _checks.number("density", density, above=0.0, below=1.0)
+    share = _checks.number("excitatory", excitatory, above=0.0, below=1.0)
+    num_e = round(share * n)
+    if not 0 < num_e < n:
+        _checks.fail("excitatory", f"leave neurons of both kinds among {n}", f"is {excitatory}")
+    f = num_e / n
+    strength = gain / np.sqrt(n * p * (1 - p) * (f + f**2 / (1 - f)))
+    source = np.where(np.arange(n) < num_e, strength, -strength * f / (1 - f))
+    connected = jax.random.bernoulli(key, p, (n, n)) & ~jnp.eye(n, dtype=bool)
+    weights = jnp.where(connected, jnp.asarray(source, jnp.result_type(float)), 0.0)
+    return RateNetwork(weights, bias, tau, transfer, convention)
+
+
+def from_graph(
+    adjacency: Any,
+    *,
+    epsilon: float = 0.25,
+    delta: float = 0.5,
+    bias: float | Array = 0.0,
+    tau: float | Array = 1.0,
+    convention: Convention = "activity",
+) -> RateNetwork:
+    r"""The combinatorial threshold-linear network of a directed graph.
+
+        W_jk = 0              if j = k,
+               -1 + epsilon   if there is an edge from k to j,
+               -1 - delta     otherwise.
+
+    It is usually driven by one positive input for all neurons. The three-cycle has
+    no stable fixed point and a limit cycle.
+
+    **Arguments:**
+
+    - `adjacency`: shape `(n, n)`, of 0 and 1 (or bool); `adjacency[j, k]` is the edge
+      from k to j, so that the row is the target, as everywhere in this package.
+    - `epsilon`, `delta`: the legal range is delta > 0 and
+      0 < epsilon < delta / (delta + 1).
+    - `bias`, `tau`, `convention`: as for `RateNetwork`.
+
+    **Raises:** `ValueError` outside the legal range, for an adjacency that is not
+    square, holds other values than 0 and 1, or has edges from a neuron to itself.
+
+    Morrison, Degeratu, Itskov and Curto, SIAM J. Appl. Dyn. Syst. 23:855 (2024),
+    doi:10.1137/22M1541666.
+    """
+    edges = np.asarray(adjacency)
+    if edges.ndim != 2 or edges.shape[0] != edges.shape[1] or edges.shape[0] == 0:
+        _checks.fail("adjacency", "have shape (n, n)", f"has shape {edges.shape}")
+    if not np.isin(edges, (0, 1)).all():
+        _checks.fail("adjacency", "hold only 0 and 1", "holds other values")
+    if np.diagonal(edges).any():
+        _checks.fail("adjacency", "have a zero diagonal", "has edges from a neuron to itself")
+    delta = _checks.number("delta", delta, above=0.0)
+    epsilon = _checks.number("epsilon", epsilon, above=0.0, below=delta / (delta + 1))
+    weights = np.where(edges == 1, -1 + epsilon, -1 - delta)
+    np.fill_diagonal(weights, 0.0)
+    dtype = jnp.result_type(float)
+    return RateNetwork(jnp.asarray(weights, dtype), bias, tau, threshold_linear, convention)

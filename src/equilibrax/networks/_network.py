@@ -1,0 +1,156 @@
+"""The rate network and its three conventions.
+
+Every equation of motion that the package settles is in this file.
+"""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import _checks
+from .._types import Matrix, Vector
+from ._transfer import AbstractTransfer, ThresholdLinear, as_transfer, threshold_linear
+
+Convention: TypeAlias = Literal["voltage", "activity", "recurrent"]
+
+
+class RateNetwork(eqx.Module):
+    r"""A network of $n$ rate neurons, with input $i$ and state $x$.
+
+    | `convention`  | equation                                              | output rates     |
+    |---------------|-------------------------------------------------------|------------------|
+    | `"voltage"`   | $\tau \dot x = -x + W \phi(x - b) + i$                | $\phi(x - b)$    |
+    | `"activity"`  | $\tau \dot x = -x + \phi(W x + i - b)$                | $x$              |
+    | `"recurrent"` | $\tau \dot x = -x + \phi(W x - b) + i$                | $\max(x, 0)$     |
+
+    **Arguments:**
+
+    - `weights`: $W$, shape `(n, n)`; the row is the target, the column the source.
+    - `bias`: thresholds $b$, a scalar or shape `(n,)`, in the units of the input.
+    - `tau`: time constants $\tau$, a positive scalar or shape `(n,)`, in time.
+    - `transfer`: $\phi$, elementwise.
+    - `convention`: one of the three above.
+    - `partitions`: sizes of the groups of neurons that compete, listed from neuron
+      0 on; what `winner` compares. Builders set it, the dynamics do not read it.
+
+    **Raises:** `ValueError` for weights that are not square or not finite, for a
+    time constant that is not positive, for an unknown convention or transfer;
+    `TypeError` for integer, complex or half-precision arrays.
+
+    The arrays are leaves: `jax.grad`, `jax.vmap` and `eqx.tree_at` reach them.
+    """
+
+    weights: Matrix
+    bias: Vector
+    tau: Vector
+    transfer: AbstractTransfer
+    convention: Convention = eqx.field(static=True)
+    partitions: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        weights: Float[Array, "n n"],
+        bias: float | Float[Array, "..."] = 0.0,
+        tau: float | Float[Array, "..."] = 1.0,
+        transfer: AbstractTransfer | Callable = threshold_linear,
+        convention: Convention = "voltage",
+        *,
+        partitions: tuple[int, ...] = (),
+    ):
+        weights = _checks.floating("weights", weights)
+        bias = _checks.floating("bias", bias)
+        tau = _checks.floating("tau", tau)
+        if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or weights.shape[0] == 0:
+            _checks.fail("weights", "have shape (n, n)", f"has shape {weights.shape}")
+        n = weights.shape[0]
+        for name, value in (("bias", bias), ("tau", tau)):
+            if value.shape not in ((), (n,)):
+                _checks.fail(name, f"have shape () or ({n},)", f"has shape {value.shape}")
+        _checks.finite("weights", weights)
+        _checks.finite("bias", bias)
+        _checks.positive("tau", tau)
+        if convention not in get_args(Convention):
+            _checks.fail(
+                "convention",
+                "be one of " + ", ".join(map(repr, get_args(Convention))),
+                f"is {convention!r}",
+            )
+        partitions = tuple(_checks.integer("partitions", size) for size in partitions)
+        if sum(partitions) > n:
+            _checks.fail(
+                "partitions",
+                f"hold at most {n} neurons, as many as the network",
+                f"holds {sum(partitions)}",
+            )
+        dtype = weights.dtype
+        self.weights = weights
+        self.bias = jnp.broadcast_to(bias.astype(dtype), (n,))
+        self.tau = jnp.broadcast_to(tau.astype(dtype), (n,))
+        self.transfer = as_transfer(transfer)
+        self.convention = convention
+        self.partitions = partitions
+
+    @property
+    def num_neurons(self) -> int:
+        """n."""
+        return self.weights.shape[0]
+
+    @property
+    def is_threshold_linear(self) -> bool:
+        """Whether the state space splits into chambers with linear flow."""
+        return isinstance(self.transfer, ThresholdLinear)
+
+    def astype(self, dtype) -> "RateNetwork":
+        """The same network with every array in `dtype`."""
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
+
+    def drive(self, x: Vector, i: Vector) -> Vector:
+        """u, what the transfer function is applied to at state x and input i."""
+        if self.convention == "voltage":
+            return x - self.bias
+        if self.convention == "activity":
+            return self.weights @ x + i - self.bias
+        return self.weights @ x - self.bias
+
+    def drift(self, x: Vector, i: Vector) -> Vector:
+        r"""$\tau \dot x$, the right-hand side of the equation above, in units of x."""
+        phi = self.transfer(self.drive(x, i))
+        if self.convention == "voltage":
+            return -x + self.weights @ phi + i
+        if self.convention == "activity":
+            return -x + phi
+        return -x + phi + i
+
+    def vector_field(self, t, x: Vector, i: Vector) -> Vector:
+        r"""$\dot x$ in Diffrax's signature: `ODETerm(network.vector_field)`, `args=i`."""
+        del t
+        return self.drift(x, i) / self.tau
+
+    def rates(self, x: Vector) -> Vector:
+        """The network's output at state x."""
+        if self.convention == "voltage":
+            return self.transfer(x - self.bias)
+        if self.convention == "activity":
+            return x
+        return jax.nn.relu(x)
+
+    def jacobian(self, x: Vector, i: Vector) -> Matrix:
+        r"""$J = \partial \dot x / \partial x$, shape `(n, n)`, in 1/time.
+
+        With D = diag(phi'(u)) and T = diag(tau): T^-1 (W D - I) under `"voltage"`,
+        T^-1 (D W - I) under the other two.
+        """
+        slope = self.transfer.derivative(self.drive(x, i))
+        return self.linearised(slope) / self.tau[:, None]
+
+    def linearised(self, slope: Vector) -> Matrix:
+        """T J, the derivative of `drift`, where phi has these slopes."""
+        if self.convention == "voltage":
+            gain = self.weights * slope[None, :]
+        else:
+            gain = slope[:, None] * self.weights
+        return gain - jnp.eye(self.num_neurons, dtype=gain.dtype)

@@ -1,0 +1,118 @@
+"""Distributions of inputs.
+
+Input k depends on the key and k alone, whatever the batch size, so that any part of a
+sample can be drawn again by itself.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from .. import _checks
+from .._types import Vector
+
+
+class AbstractInputs(eqx.Module):
+    """A distribution of network inputs; subclass it with `draw`."""
+
+    def draw(self, key: Array, n: int, dtype) -> Vector:
+        """One input for n neurons, shape `(n,)`."""
+        raise NotImplementedError
+
+    def check(self, n: int) -> None:
+        """Raise `ValueError` if this distribution cannot feed n neurons."""
+
+
+class UniformCube(AbstractInputs):
+    r"""Inputs uniform on a box: $i_j \sim U(low_j, high_j)$, independently.
+
+    **Arguments:**
+
+    - `low`, `high`: scalars or shape `(n,)`, in the units of the input, low below high
+      or, for an input that is held fixed, equal to it.
+
+    **Raises:** `ValueError` for bounds that are not finite or the wrong way round.
+    """
+
+    low: Float[Array, "..."]
+    high: Float[Array, "..."]
+
+    def __init__(self, low: float | Array = -1.0, high: float | Array = 1.0):
+        self.low = _checks.floating("low", low)
+        self.high = _checks.floating("high", high)
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if bound.ndim > 1:
+                _checks.fail(name, "have shape () or (n,)", f"has shape {bound.shape}")
+            _checks.finite(name, bound)
+        _checks.values(
+            "high", self.high - self.low, "be at least `low` everywhere", lambda v: v >= 0
+        )
+
+    def check(self, n: int) -> None:
+        """Raise `ValueError` if the bounds are for another number of neurons."""
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if bound.shape not in ((), (n,)):
+                _checks.fail(name, f"have shape () or ({n},)", f"has shape {bound.shape}")
+
+    def draw(self, key, n, dtype):
+        """One input for n neurons, shape `(n,)`."""
+        low, high = self.low.astype(dtype), self.high.astype(dtype)
+        return low + (high - low) * jax.random.uniform(key, (n,), dtype)
+
+
+class Gaussian(AbstractInputs):
+    r"""Normal inputs: $i_j \sim N(mean_j, std_j^2)$, independently.
+
+    **Arguments:**
+
+    - `mean`, `std`: scalars or shape `(n,)`, in the units of the input.
+
+    **Raises:** `ValueError` for values that are not finite, or a negative `std`.
+    """
+
+    mean: Float[Array, "..."]
+    std: Float[Array, "..."]
+
+    def __init__(self, mean: float | Array = 0.0, std: float | Array = 1.0):
+        self.mean = _checks.floating("mean", mean)
+        self.std = _checks.floating("std", std)
+        _checks.finite("mean", self.mean)
+        must = "be finite and not negative"
+        _checks.values("std", self.std, must, lambda v: np.isfinite(v) & (v >= 0))
+
+    def check(self, n: int) -> None:
+        """Raise `ValueError` if the parameters are for another number of neurons."""
+        for name, parameter in (("mean", self.mean), ("std", self.std)):
+            if parameter.shape not in ((), (n,)):
+                _checks.fail(name, f"have shape () or ({n},)", f"has shape {parameter.shape}")
+
+    def draw(self, key, n, dtype):
+        """One input for n neurons, shape `(n,)`."""
+        mean, std = self.mean.astype(dtype), self.std.astype(dtype)
+        return mean + std * jax.random.normal(key, (n,), dtype)
+
+
+def draw_inputs(
+    distribution: AbstractInputs, key: Array, indices: UInt32[Array, " m"], n: int, dtype
+) -> Float[Array, "m n"]:
+    """The inputs with these indices."""
+    draw = lambda k: distribution.draw(jax.random.fold_in(key, k), n, dtype)  # noqa: E731
+    return jax.vmap(draw)(indices)
+
+
+def mixture_line(
+    partitions: tuple[int, ...], n: int, mixture: Float[Array, " m"]
+) -> Float[Array, "m n"]:
+    """Inputs on the line from partition A to partition B, shape `(m, n)`.
+
+    Neurons of the first partition get 1 - mixture, those of the second get mixture, all
+    others get 0. Muir (2018), Fig. 2b.
+    """
+    if len(partitions) < 2:
+        _checks.fail("partitions", "hold two partitions at least", f"is {partitions}")
+    a, b = partitions[:2]
+    line = jnp.zeros((*mixture.shape, n), mixture.dtype)
+    line = line.at[:, :a].set(1 - mixture[:, None])
+    return line.at[:, a : a + b].set(mixture[:, None])

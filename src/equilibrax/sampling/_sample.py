@@ -1,0 +1,140 @@
+"""`sample_fixed_points`: many inputs, settled where they were drawn."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
+from tqdm.auto import tqdm
+
+from .. import _checks
+from ..fixed_points import FixedPoints, Flow, Outcome, find_fixed_points
+from ..networks import RateNetwork
+from ._inputs import AbstractInputs, draw_inputs
+
+BATCH = 16384
+"""Inputs in one dispatch: the host's loop, and the progress bar, advance by this."""
+
+
+class Samples(eqx.Module):
+    """Inputs and the fixed points that they settle to.
+
+    - `inputs`: shape `(m, n)`.
+    - `rates`: the network's output at the fixed point, shape `(m, n)`: what the
+      approximation is trained on.
+    - `state`: the fixed point, shape `(m, n)`.
+    - `outcome`: int8, shape `(m,)`.
+    - `drawn`: how many inputs were drawn; m of them are held here.
+    - `counts`: how many of the inputs drawn ended in each `Outcome`.
+    """
+
+    inputs: Float[Array, "m n"]
+    rates: Float[Array, "m n"]
+    state: Float[Array, "m n"]
+    outcome: Int[Array, " m"]
+    drawn: int
+    counts: dict[Outcome, int]
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+    @property
+    def discarded(self) -> float:
+        """Share of the inputs drawn that have no stable fixed point."""
+        return 1 - self.counts[Outcome.STABLE] / self.drawn
+
+    def describe(self) -> str:
+        """The counts in one line."""
+        parts = [f"{count} {outcome.name}" for outcome, count in self.counts.items() if count]
+        return f"{self.drawn} inputs: " + ", ".join(parts)
+
+
+def sample_fixed_points(
+    network: RateNetwork,
+    inputs: AbstractInputs,
+    n_draws: int,
+    *,
+    key: Array,
+    method: Flow | None = None,
+    keep: Literal["stable", "all"] = "stable",
+    progress: bool = False,
+) -> Samples:
+    """Draw inputs, settle them, and keep those with a stable fixed point.
+
+    Inputs are drawn and settled on the device and stay there; only counts reach the
+    host. Input k depends on `key` and k alone.
+
+    **Arguments:**
+
+    - `network`: what to settle.
+    - `inputs`: their distribution, as `UniformCube(-1, 1)`.
+    - `n_draws`: how many inputs to draw.
+    - `key`: PRNG key.
+    - `method`: how to settle, as for `find_fixed_points`.
+    - `keep`: `"stable"` discards, and counts, all inputs with another outcome; `"all"`
+      keeps every one in the order drawn.
+    - `progress`: show a progress bar, unless the standard error is not a terminal.
+
+    **Returns:** `Samples`.
+
+    **Raises:** `ValueError` for a distribution of another width, or fewer than one draw.
+    """
+    if not isinstance(network, RateNetwork):
+        _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
+    if not isinstance(inputs, AbstractInputs):
+        must = "be a distribution of inputs such as eqb.UniformCube(-1, 1)"
+        _checks.fail("inputs", must, f"is {inputs!r}", TypeError)
+    n_draws = _checks.integer("n_draws", n_draws)
+    if n_draws > 2**32:
+        _checks.fail("n_draws", "be at most 2**32 for one key", f"is {n_draws}")
+    if keep not in ("stable", "all"):
+        _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
+    inputs.check(network.num_neurons)
+    key = _checks.key(key)
+    method = Flow() if method is None else method
+
+    size = min(BATCH, n_draws)
+    batches, counts = [], {outcome: 0 for outcome in Outcome}
+    with tqdm(
+        total=n_draws, desc="settling", unit=" inputs", unit_scale=True,
+        disable=None if progress else True,
+    ) as bar:  # fmt: skip
+        for first in range(0, n_draws, size):
+            i, found = _settle_batch(network, inputs, key, jnp.uint32(first), size, method)
+            # The last batch is drawn whole, so that it has the same compiled program.
+            i, found = jax.tree.map(lambda a: a[: n_draws - first], (i, found))  # noqa: B023
+            for outcome, count in found.counts.items():
+                counts[outcome] += count
+            if keep == "stable" and not bool(found.stable.all()):
+                rows = jnp.flatnonzero(found.stable)
+                i, found = jax.tree.map(lambda a: a[rows], (i, found))  # noqa: B023
+            batches.append((i, found.rates, found.state, found.outcome))
+            bar.update(min(size, n_draws - first))
+    columns = [jnp.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return Samples(*columns, drawn=n_draws, counts=counts)
+
+
+@eqx.filter_jit
+def _settle_batch(
+    network: RateNetwork,
+    inputs: AbstractInputs,
+    key: Array,
+    first: UInt32[Array, ""],
+    size: int,
+    method: Flow,
+) -> tuple[Float[Array, "m n"], FixedPoints]:
+    indices = first + jnp.arange(size, dtype=jnp.uint32)
+    i = draw_inputs(inputs, key, indices, network.num_neurons, network.weights.dtype)
+    return i, find_fixed_points(network, i, method=method)
+
+
+def split(samples: Samples, sizes: tuple[int, ...]) -> list[Samples]:
+    """Consecutive parts of these sizes; `drawn` and `counts` stay those of the whole."""
+    ends = np.cumsum((0, *sizes))
+    parts = []
+    for low, high in zip(ends[:-1], ends[1:], strict=True):
+        cut = [a[low:high] for a in (samples.inputs, samples.rates, samples.state, samples.outcome)]
+        parts.append(Samples(*cut, drawn=samples.drawn, counts=samples.counts))
+    return parts
