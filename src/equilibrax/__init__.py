@@ -1,4 +1,53 @@
-from .networks import *
-from .fixed_points import *
-from .sampling import *
-from .approximation import *
+"""Settle recurrent networks, with evidence, and train feed-forward ones to answer alike."""
+
+from importlib.metadata import version as _version
+
+from .approximation import (
+    Approximation as Approximation,
+    Evaluation as Evaluation,
+    FeedForward as FeedForward,
+    Training as Training,
+    approximate as approximate,
+    competition as competition,
+    distill as distill,
+    evaluate as evaluate,
+    load_model as load_model,
+    normalised_error as normalised_error,
+    partition_sums as partition_sums,
+    save_model as save_model,
+    switch_point as switch_point,
+    train as train,
+    winner as winner,
+    winner_agreement as winner_agreement,
+)
+from .fixed_points import (
+    FixedPointError as FixedPointError,
+    FixedPoints as FixedPoints,
+    Flow as Flow,
+    Outcome as Outcome,
+    find_fixed_points as find_fixed_points,
+)
+from .networks import (
+    RateNetwork as RateNetwork,
+    from_graph as from_graph,
+    partitioned as partitioned,
+    power_law as power_law,
+    random_ei as random_ei,
+    ring as ring,
+    sigmoid as sigmoid,
+    tanh as tanh,
+    threshold_linear as threshold_linear,
+    two_neuron as two_neuron,
+)
+from .sampling import (
+    AbstractInputs as AbstractInputs,
+    Gaussian as Gaussian,
+    Samples as Samples,
+    UniformCube as UniformCube,
+    load_samples as load_samples,
+    mixture_line as mixture_line,
+    sample_fixed_points as sample_fixed_points,
+    save_samples as save_samples,
+)
+
+__version__ = _version("equilibrax")

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 
@@ -23,7 +24,7 @@ def fail(name: str, must: str, but: str, error: type[Exception] = ValueError) ->
 
 def is_known(value: Any) -> bool:
     """Whether the values, and not only shape and dtype, can be looked at."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def floating(name: str, value: Any) -> Array:
@@ -107,7 +108,7 @@ def number(name: str, value: Any, *, above: float, below: float = float("inf")) 
 def key(value: Any, name: str = "key") -> Array:
     """One PRNG key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
     dtype = getattr(value, "dtype", None)
-    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if typed and value.shape == ():
         return value
     if dtype == np.uint32 and value.shape == (2,):

@@ -1,6 +1,10 @@
 """The feed-forward approximation: the network, its training, its measure."""
 
-from ._distill import Approximation as Approximation, distill as distill
+from ._distill import (
+    Approximation as Approximation,
+    approximate as approximate,
+    distill as distill,
+)
 from ._export import load_model as load_model, save_model as save_model
 from ._feedforward import FeedForward as FeedForward
 from ._metrics import (

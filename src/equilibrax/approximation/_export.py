@@ -3,11 +3,15 @@
 import os
 from pathlib import Path
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from .._files import write_whole
 from ._feedforward import FeedForward
 
 FORMAT = "equilibrax-feedforward-1"
@@ -22,25 +26,16 @@ def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool =
     **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
     from the disk, in which case nothing is left behind and an older file stays.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it.")
-    import numpy as np
-
     arrays = {name: np.asarray(getattr(model, name)) for name in _NAMES}
-    unfinished = path.with_name(path.name + f".{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(safetensors.numpy.save(arrays, metadata={"format": FORMAT}))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = safetensors.numpy.save(arrays, metadata={"format": FORMAT})
+    write_whole(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 def load_model(path: str | os.PathLike) -> FeedForward:
     """Read a model back.
 
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds other
-    arrays, or was written by a newer version.
+    arrays, or was written by another version.
     """
     try:
         with safetensors.safe_open(Path(path), framework="numpy") as file:
@@ -50,7 +45,11 @@ def load_model(path: str | os.PathLike) -> FeedForward:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if metadata.get("format") != FORMAT or set(arrays) != set(_NAMES):
         raise ValueError(f"{path} holds no model that this version reads ({FORMAT}).")
-    model = object.__new__(FeedForward)
-    for name in _NAMES:
-        object.__setattr__(model, name, jnp.asarray(arrays[name]))
-    return model
+    weights1, bias1, weights2, bias2 = (jnp.asarray(arrays[name]) for name in _NAMES)
+    sizes = (weights1.shape[1], weights1.shape[0], weights2.shape[0])
+    blank = eqx.filter_eval_shape(lambda: FeedForward(*sizes, key=jax.random.key(0)))
+    return eqx.tree_at(
+        lambda m: (m.weights1, m.bias1, m.weights2, m.bias2),
+        blank,
+        (weights1, bias1, weights2, bias2),
+    )

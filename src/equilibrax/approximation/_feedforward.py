@@ -20,7 +20,8 @@ class FeedForward(eqx.Module):
     - `hidden_size`: number of hidden units.
     - `out_size`: length of the output.
     - `key`: PRNG key of the initial weights: normal with variance 2 / fan-in (He et al.
-      2015, doi:10.1109/ICCV.2015.123), zero thresholds.
+      2015, doi:10.1109/ICCV.2015.123). Output thresholds start at -0.5, so that no output
+      is silent for all inputs before training begins (with zero, a third were).
     - `dtype`: of the weights; JAX's default float if absent.
 
     **Raises:** `ValueError` for a size below one.
@@ -34,9 +35,7 @@ class FeedForward(eqx.Module):
     weights2: Float[Array, "out hidden"]
     bias2: Float[Array, " out"]
 
-    def __init__(
-        self, in_size: int, hidden_size: int, out_size: int, *, key: Array, dtype=None
-    ):
+    def __init__(self, in_size: int, hidden_size: int, out_size: int, *, key: Array, dtype=None):
         in_size = _checks.integer("in_size", in_size)
         hidden_size = _checks.integer("hidden_size", hidden_size)
         out_size = _checks.integer("out_size", out_size)
@@ -46,7 +45,7 @@ class FeedForward(eqx.Module):
         self.weights1 = he(key1, (hidden_size, in_size), dtype)
         self.bias1 = jnp.zeros(hidden_size, dtype)
         self.weights2 = he(key2, (out_size, hidden_size), dtype)
-        self.bias2 = jnp.zeros(out_size, dtype)
+        self.bias2 = jnp.full(out_size, -0.5, dtype)
 
     def __call__(self, i: Vector) -> Float[Array, " out"]:
         """x2 for one input."""

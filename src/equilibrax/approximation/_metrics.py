@@ -7,14 +7,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
-from ..networks import RateNetwork
 from ..sampling import Samples, mixture_line
 from ._train import as_pairs
 
 
-def normalised_error(
-    output: Float[Array, "m n"], target: Float[Array, "m n"]
-) -> Float[Array, ""]:
+def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -> Float[Array, ""]:
     r"""$\sum |y - r|^2 / \sum |r - \bar r|^2$ over a held-out set, the mean being per neuron.
 
     0 is perfect; 1 is what answering the mean of the targets scores.
@@ -91,22 +88,25 @@ class Evaluation(eqx.Module):
     num_inputs: int
 
 
-def evaluate(model, samples: Samples, partitions: tuple[int, ...] = ()) -> Evaluation:
+def evaluate(model, samples: Samples) -> Evaluation:
     """Compare a model with the recurrent network's stable fixed points.
 
     **Arguments:**
 
     - `model`: maps one input of shape `(n,)` to one output.
-    - `samples`: the held-out set.
-    - `partitions`: sizes of the competing groups; without them the winner and the switch
-      are not defined.
+    - `samples`: the held-out set. Without partitions in its network, the winner and the
+      switch are not defined.
 
     **Returns:** an `Evaluation`.
 
     **Raises:** `ValueError` if no sample is stable.
     """
     inputs, targets = as_pairs(samples)
+    out = eqx.filter_eval_shape(model, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    if out.shape != targets.shape[1:]:
+        _checks.fail("model", f"answer with shape {targets.shape[1:]}", f"answers with {out.shape}")
     output = forward(model, inputs)
+    partitions = samples.network.partitions
     nan = jnp.asarray(jnp.nan, output.dtype)
     agreement, switch = nan, nan
     if partitions:
@@ -135,22 +135,21 @@ def active_partitions(
     return partition_sums(rates, partitions) > 0
 
 
-def competition(
-    network: RateNetwork, samples: Samples
-) -> dict[str, float]:
+def competition(samples: Samples) -> dict[str, float]:
     """The recurrent network's own competition, as shares of its stable fixed points.
 
     - `one_active`, `none_active`, `several_active`: shares by number of active partitions;
-    - `partly_active`: share in which some but not all neurons of a partition are active;
+    - `partly_active`: share in which some but not all neurons of a given partition are
+      active, the mean over partitions;
     - `rectified_sum`, `raw_sum`: among inputs with a winner, the share in which it is the
       partition with the largest sum of rectified, or raw, inputs.
     """
-    sizes = network.partitions
+    sizes = samples.network.partitions
     inputs, rates = samples.inputs, samples.rates
     active = active_partitions(rates, sizes)
     number = jnp.sum(active, axis=-1)
     units = partition_sums((rates > 0).astype(rates.dtype), sizes)
-    partly = jnp.any((units > 0) & (units < jnp.asarray(sizes)), axis=-1)
+    partly = (units > 0) & (units < jnp.asarray(sizes))
     won = winner(rates, sizes)
     has = won >= 0
 

@@ -49,6 +49,8 @@ def find_period(
         adjoint=diffrax.ForwardMode(),
         throw=False,
     )
+    assert solution.ts is not None
+    assert solution.ys is not None
     saved = jnp.isfinite(solution.ts)[LEAD:]
     times = jnp.where(saved, solution.ts[LEAD:], zero)
     orbit = jnp.where(saved[:, None], solution.ys[LEAD:], x)

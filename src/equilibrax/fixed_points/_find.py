@@ -97,7 +97,7 @@ def _find(
             for array in (i, x)
         ]
         chunks = [array.reshape(num_chunks, size, n) for array in chunks]
-        found = jax.lax.map(lambda c: settle(fixed, *c, flow, chambers), tuple(chunks))
+        found = jax.lax.map(lambda c: settle(fixed, c[0], c[1], flow, chambers), tuple(chunks))
         found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], found)
         found = jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
         return attach_derivatives(network, inputs, found)
@@ -114,18 +114,16 @@ def settle(
     valid = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
     # What is not finite never enters the solver.
     i, x = (jnp.where(valid[:, None], array, 0) for array in (inputs, x0))
-    journey, verdict = jax.vmap(
-        lambda i, x, valid: travel(network, i, x, flow, chambers, valid)
-    )(i, x, valid)
+    journey, verdict = jax.vmap(lambda i, x, valid: travel(network, i, x, flow, chambers, valid))(
+        i, x, valid
+    )
 
     moving = ~(verdict.stable | verdict.marginal | verdict.unstable)
     moving &= valid & ~journey.escaping
     nothing = (jnp.full(moving.shape, jnp.nan, i.dtype), jnp.zeros_like(moving))
     period, cycling = jax.lax.cond(
         jnp.any(moving),
-        lambda: jax.vmap(lambda x, i, w: find_period(network, x, i, flow, w))(
-            journey.x, i, moving
-        ),
+        lambda: jax.vmap(lambda x, i, w: find_period(network, x, i, flow, w))(journey.x, i, moving),
         lambda: nothing,
     )
     outcome = jnp.select(

@@ -211,8 +211,11 @@ def advance(
         adjoint=diffrax.ForwardMode(),
         throw=False,
     )
-    x, time = solution.ys[-1], solution.ts[-1]
-    halted = solution.event_mask
+    # Diffrax types these as optional, for solves that save or watch nothing.
+    assert solution.ys is not None
+    assert solution.ts is not None
+    assert solution.event_mask is not None
+    x, time, halted = solution.ys[-1], solution.ts[-1], solution.event_mask
     num_steps = journey.num_steps + solution.stats["num_steps"].astype(jnp.int32)
     exhausted = (time >= t1) | (num_steps >= flow.max_steps)
     exhausted |= ~diffrax.is_okay(solution.result)

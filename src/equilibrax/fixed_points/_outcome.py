@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .. import _checks
+
 
 class Outcome(enum.IntEnum):
     """What kind of end a trajectory came to. No two of them are ever lumped together.
@@ -118,7 +120,7 @@ def raise_unsettled(found: FixedPoints) -> FixedPoints:
     Where the outcomes are not known yet, inside `jax.jit`, the error is raised when
     the compiled program runs, without the counts.
     """
-    if isinstance(found.outcome, jax.core.Tracer):
+    if not _checks.is_known(found.outcome):
         return eqx.error_if(
             found, ~jnp.all(found.stable), "find_fixed_points: some inputs did not settle."
         )
@@ -126,6 +128,8 @@ def raise_unsettled(found: FixedPoints) -> FixedPoints:
     failed = {o: c for o, c in found.counts.items() if c and o is not Outcome.STABLE}
     if failed:
         lines = [f"{sum(failed.values())} of {total} inputs have no stable fixed point."]
-        lines += [f"  {count} {outcome.name}: {outcome.message}" for outcome, count in failed.items()]
+        lines += [
+            f"  {count} {outcome.name}: {outcome.message}" for outcome, count in failed.items()
+        ]
         raise FixedPointError("\n".join(lines))
     return found

@@ -6,7 +6,6 @@ the way is trusted.
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -38,9 +37,7 @@ def rounding(network: RateNetwork, x: Vector, i: Vector) -> Scalar:
     return 16 * jnp.finfo(x.dtype).eps * (gain * size + jnp.max(jnp.abs(i)))
 
 
-def polish(
-    network: RateNetwork, x: Vector, i: Vector, trapped: Flag
-) -> tuple[Vector, Flag]:
+def polish(network: RateNetwork, x: Vector, i: Vector, trapped: Flag) -> tuple[Vector, Flag]:
     """The fixed point next to x, by Newton's method, and whether it may be believed.
 
     In a chamber of a threshold-linear network the first step is exact and the second
@@ -70,9 +67,7 @@ def polish(
     return point, genuine & near & exact & jnp.all(jnp.isfinite(point))
 
 
-def judge(
-    network: RateNetwork, i: Vector, journey: Journey, flow: Flow, final: Flag
-) -> Verdict:
+def judge(network: RateNetwork, i: Vector, journey: Journey, flow: Flow, final: Flag) -> Verdict:
     """Judge the fixed point behind a halt, if there is one.
 
     - *stable*: a believable point whose abscissa is below the marginal band;

@@ -60,7 +60,9 @@ def partitioned(
     for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
         value = _checks.floating(name, weight)
         _checks.shape(name, value, ())
-        _checks.values(name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0))
+        _checks.values(
+            name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0)
+        )
     group = np.repeat(np.arange(len(sizes)), sizes)
     same = jnp.asarray(group[:, None] == group[None, :], dtype=jnp.result_type(float))
     num_e = len(group)

@@ -20,7 +20,7 @@ from .._types import Scalar
 class AbstractTransfer(eqx.Module):
     """phi: drive to rate, elementwise, any shape."""
 
-    name: eqx.AbstractClassVar[str]
+    name: ClassVar[str] = ""
 
     def __call__(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         raise NotImplementedError
@@ -50,7 +50,7 @@ class PowerLaw(AbstractTransfer):
     gain: Scalar
     exponent: Scalar
 
-    def __init__(self, gain=1.0, exponent=2.0):
+    def __init__(self, gain: float | Array = 1.0, exponent: float | Array = 2.0):
         self.gain = _checks.floating("gain", gain)
         self.exponent = _checks.floating("exponent", exponent)
         _checks.shape("gain", self.gain, ())
@@ -112,6 +112,10 @@ def power_law(gain: float | Array = 1.0, exponent: float | Array = 2.0) -> Power
     **Raises:** `ValueError` outside these ranges.
     """
     return PowerLaw(gain, exponent)
+
+
+TRANSFERS = {kind.name: kind for kind in (ThresholdLinear, PowerLaw, Sigmoid, Tanh)}
+"""The transfer functions that can be named in a file."""
 
 
 def as_transfer(transfer: AbstractTransfer | Callable) -> AbstractTransfer:

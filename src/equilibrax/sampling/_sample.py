@@ -1,5 +1,6 @@
 """`sample_fixed_points`: many inputs, settled where they were drawn."""
 
+import itertools
 from typing import Literal
 
 import equinox as eqx
@@ -28,6 +29,7 @@ class Samples(eqx.Module):
     - `outcome`: int8, shape `(m,)`.
     - `drawn`: how many inputs were drawn; m of them are held here.
     - `counts`: how many of the inputs drawn ended in each `Outcome`.
+    - `network`: what was settled.
     """
 
     inputs: Float[Array, "m n"]
@@ -36,6 +38,7 @@ class Samples(eqx.Module):
     outcome: Int[Array, " m"]
     drawn: int
     counts: dict[Outcome, int]
+    network: RateNetwork
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
@@ -113,7 +116,7 @@ def sample_fixed_points(
             batches.append((i, found.rates, found.state, found.outcome))
             bar.update(min(size, n_draws - first))
     columns = [jnp.concatenate(parts) for parts in zip(*batches, strict=True)]
-    return Samples(*columns, drawn=n_draws, counts=counts)
+    return Samples(*columns, drawn=n_draws, counts=counts, network=network)
 
 
 @eqx.filter_jit
@@ -133,8 +136,11 @@ def _settle_batch(
 def split(samples: Samples, sizes: tuple[int, ...]) -> list[Samples]:
     """Consecutive parts of these sizes; `drawn` and `counts` stay those of the whole."""
     ends = np.cumsum((0, *sizes))
-    parts = []
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
-        cut = [a[low:high] for a in (samples.inputs, samples.rates, samples.state, samples.outcome)]
-        parts.append(Samples(*cut, drawn=samples.drawn, counts=samples.counts))
-    return parts
+    return [
+        eqx.tree_at(_rows, samples, [rows[low:high] for rows in _rows(samples)])
+        for low, high in itertools.pairwise(ends)
+    ]
+
+
+def _rows(samples: Samples) -> list[Array]:
+    return [samples.inputs, samples.rates, samples.state, samples.outcome]

@@ -1,15 +1,21 @@
 """Samples on disk: one Parquet file, written whole or not at all."""
 
+import io
 import json
 import os
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .. import _checks
+from .._files import write_whole
 from ..fixed_points import Outcome
+from ..networks import RateNetwork
+from ..networks._transfer import TRANSFERS
 from ._sample import Samples
 
 FORMAT = "equilibrax-samples-1"
@@ -20,8 +26,8 @@ def save_samples(path: str | os.PathLike, samples: Samples, *, overwrite: bool =
     """Write samples to one Parquet file, readable by DuckDB, Polars and pandas.
 
     Columns `inputs`, `rates` and `state` are fixed-size lists of length n, `outcome` is
-    the int8 of `Outcome`; the file's metadata hold `drawn` and the counts. The file
-    appears under its name only when it is complete and on the disk.
+    the int8 of `Outcome`; the file's metadata hold `drawn`, the counts and the network.
+    The file appears under its name only when it is complete and on the disk.
 
     **Arguments:**
 
@@ -29,40 +35,43 @@ def save_samples(path: str | os.PathLike, samples: Samples, *, overwrite: bool =
     - `samples`: what to write.
     - `overwrite`: replace a file of this name.
 
-    **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
-    from the disk, in which case nothing is left behind and an older file stays.
+    **Raises:** `FileExistsError` if the file exists and may not be replaced; `ValueError`
+    for a network with a transfer function of the user's own, which no file can hold;
+    `OSError` from the disk, in which case nothing is left behind and an older file stays.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it.")
-    n = samples.inputs.shape[1]
+    network = samples.network
+    if network.transfer.name not in TRANSFERS:
+        must = f"have a network whose transfer function is one of {', '.join(TRANSFERS)}"
+        _checks.fail("samples", must, "has one with a function of your own")
+    n = network.num_neurons
     columns = {"outcome": pa.array(np.asarray(samples.outcome))}
     for name in ("inputs", "rates", "state"):
         flat = pa.array(np.asarray(getattr(samples, name)).ravel())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, n)
-    counts = {outcome.name: count for outcome, count in samples.counts.items()}
-    header = {"format": FORMAT, "drawn": samples.drawn, "counts": counts, "n": n}
-    table = pa.table(columns).replace_schema_metadata({"equilibrax": json.dumps(header)})
-    unfinished = path.with_name(path.name + f".{os.getpid()}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    header = {
+        "format": FORMAT,
+        "drawn": samples.drawn,
+        "counts": {outcome.name: count for outcome, count in samples.counts.items()},
+        "convention": network.convention,
+        "partitions": network.partitions,
+        "transfer": network.transfer.name,
+    }
+    arrays = io.BytesIO()
+    np.savez(arrays, *(np.asarray(leaf) for leaf in jax.tree.leaves(network)))
+    metadata = {"equilibrax": json.dumps(header), "equilibrax-network": arrays.getvalue()}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    write_whole(path, lambda file: pq.write_table(table, file), overwrite=overwrite)
 
 
 def load_samples(path: str | os.PathLike) -> Samples:
     """Read samples back, onto the device.
 
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is not one of ours, is
-    damaged, or was written by a newer version.
+    damaged, or was written by another version.
     """
     try:
         table = pq.read_table(Path(path))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
     metadata = table.schema.metadata or {}
     if b"equilibrax" not in metadata:
@@ -70,7 +79,13 @@ def load_samples(path: str | os.PathLike) -> Samples:
     header = json.loads(metadata[b"equilibrax"])
     if header["format"] != FORMAT:
         raise ValueError(f"{path} has format {header['format']}, and this version reads {FORMAT}.")
-    n = header["n"]
+    with np.load(io.BytesIO(metadata[b"equilibrax-network"])) as stored:
+        weights, bias, tau, *parameters = (jnp.asarray(stored[name]) for name in stored.files)
+    transfer = TRANSFERS[header["transfer"]](*parameters)
+    network = RateNetwork(
+        weights, bias, tau, transfer, header["convention"], partitions=tuple(header["partitions"])
+    )
+    n = network.num_neurons
     columns = [
         table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, n)
         for name in ("inputs", "rates", "state")
@@ -78,4 +93,4 @@ def load_samples(path: str | os.PathLike) -> Samples:
     outcome = table.column("outcome").combine_chunks().to_numpy()
     counts = {outcome: header["counts"].get(outcome.name, 0) for outcome in Outcome}
     arrays = [jnp.asarray(column) for column in (*columns, outcome)]
-    return Samples(*arrays, drawn=header["drawn"], counts=counts)
+    return Samples(*arrays, drawn=header["drawn"], counts=counts, network=network)

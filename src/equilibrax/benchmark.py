@@ -1,0 +1,155 @@
+"""Time to settle a batch against time of one forward pass on the same inputs."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+from tqdm.auto import tqdm
+
+from . import _checks
+from .approximation import approximate, forward
+from .fixed_points import Flow, find_fixed_points
+from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from .sampling import UniformCube, sample_fixed_points
+
+
+def hardware() -> dict[str, Any]:
+    """What the figures were measured on."""
+    device = jax.devices()[0]
+    name = device.device_kind
+    cpuinfo = Path("/proc/cpuinfo")
+    if device.platform == "cpu" and cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].split(":", 1)[1].strip() if models else platform.processor()
+    return {
+        "platform": device.platform,
+        "device": name,
+        "devices": jax.device_count(),
+        "cores": len(_affinity()),
+        "python": platform.python_version(),
+        **{p: version(p) for p in ("equilibrax", "jax", "jaxlib", "diffrax", "equinox", "optax")},
+    }
+
+
+def _affinity() -> set[int]:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def example_network(n: int, key: Array) -> RateNetwork:
+    """Mutual inhibition for n = 2, the reference for 5, a ring from 100 on, random E/I else."""
+    if n == 2:
+        return two_neuron()
+    if n == 5:
+        return partitioned()
+    return ring(n) if n >= 100 else random_ei(n, key=key)
+
+
+def solve_vs_forward(
+    sizes: Sequence[int] = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000),
+    neurons: Sequence[int] = (2, 5, 20, 100),
+    *,
+    repeats: int = 5,
+    limit_s: float = 60.0,
+    method: Flow | None = None,
+    key: Array,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Measure every pair of batch size and network size.
+
+    For each network an approximation with n hidden units is trained on 4,000 inputs. The
+    two programs are compiled first and timed apart from it, then run in turn. A solve that
+    would take longer than `limit_s`, going by the batch size before, is not run: its time
+    is that of the largest batch measured, scaled in proportion, and it is marked as
+    extrapolated.
+
+    **Arguments:**
+
+    - `sizes`, `neurons`: batch sizes, and numbers of neurons, each at least 1 and 2.
+    - `repeats`: timed runs of each program, of which the median counts.
+    - `limit_s`: seconds for one solve.
+    - `method`: how to settle.
+    - `key`: PRNG key of networks and inputs.
+    - `progress`: show a progress bar, unless the standard error is not a terminal.
+
+    **Returns:** a record for each cell: `n`, `batch`, `stable` (share), `error` (normalised,
+    of the approximation), `solve` and `forward` with `compile_s`, `median_s`, `runs_s` and
+    `extrapolated`, and `ratio`, the solve's median over the forward pass's.
+
+    **Raises:** `ValueError` for sizes or limits out of range.
+    """
+    sizes = sorted({_checks.integer("sizes", size) for size in sizes})
+    neurons = [_checks.integer("neurons", n, minimum=2) for n in neurons]
+    repeats = _checks.integer("repeats", repeats)
+    limit_s = _checks.number("limit_s", limit_s, above=0.0)
+    cells = []
+    disable = None if progress else True
+    with tqdm(
+        total=len(sizes) * len(neurons), desc="timing", unit=" cells", disable=disable
+    ) as bar:
+        for n in neurons:
+            keys = jax.random.split(jax.random.fold_in(_checks.key(key), n), 4)
+            network = example_network(n, keys[0])
+            cube = UniformCube(-1.0, 1.0)
+            samples = sample_fixed_points(network, cube, 4000, key=keys[1], method=method)
+            fitted = approximate(samples, key=keys[2], restarts=1, steps=2000)
+            before: dict[str, Any] | None = None
+            for size in sizes:
+                shape = (size, n)
+                inputs = jax.random.uniform(keys[3], shape, network.weights.dtype, -1.0, 1.0)
+                bar.set_postfix(n=n, batch=size)
+                before = _cell(network, fitted.model, inputs, before, repeats, limit_s, method)
+                before["error"] = float(fitted.evaluation.normalised_error)
+                cells.append(before)
+                bar.update()
+    return cells
+
+
+def _cell(network, model, inputs, before, repeats, limit_s, method) -> dict[str, Any]:
+    programs: dict[str, Callable] = {
+        "solve": lambda: find_fixed_points(network, inputs, method=method),
+        "forward": lambda: forward(model, inputs),
+    }
+    size, n = inputs.shape
+    record: dict[str, Any] = {"n": n, "batch": size}
+    predicted = before["solve"]["median_s"] * size / before["batch"] if before else 0.0
+    if before and (predicted > limit_s or before["solve"]["extrapolated"]):
+        del programs["solve"]
+        record |= {"stable": before["stable"]}
+        record["solve"] = {"compile_s": None, "median_s": predicted, "extrapolated": True}
+    firsts, runs = {}, {name: [] for name in programs}
+    for name, program in programs.items():
+        firsts[name], result = _timed(program)
+        if name == "solve":
+            record["stable"] = float(np.mean(np.asarray(result.stable)))
+    for _ in range(repeats):
+        for name, program in programs.items():
+            # One slow run is enough to know a slow program.
+            if not runs[name] or sum(runs[name]) < limit_s:
+                runs[name].append(_timed(program)[0])
+    for name, times in runs.items():
+        median = statistics.median(times)
+        record[name] = {
+            "compile_s": max(0.0, firsts[name] - median),
+            "median_s": median,
+            "runs_s": times,
+            "extrapolated": False,
+        }
+    record["ratio"] = record["solve"]["median_s"] / record["forward"]["median_s"]
+    return record
+
+
+def _timed(program: Callable) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = jax.block_until_ready(program())
+    return time.perf_counter() - start, result

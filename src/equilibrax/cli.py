@@ -1,0 +1,375 @@
+"""The command line: `equilibrax reproduce | sample | train | evaluate | benchmark`."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import matplotlib
+import numpy as np
+import tyro
+from tyro.conf import subcommand
+
+from . import benchmark as timing, figures, reproduce as paper
+from ._files import check_absent, whole_folder
+from .approximation import approximate, evaluate, load_model, save_model
+from .fixed_points import Flow
+from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from .sampling import UniformCube, load_samples, sample_fixed_points, save_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioned:
+    """Excitatory partitions and one global inhibitory neuron; the reference network."""
+
+    partitions: tuple[int, ...] = (2, 2)
+    """Neurons in each partition."""
+    w_e: float = 2.5
+    """Excitatory weight."""
+    w_i: float = 8.0
+    """Inhibitory weight, given positive."""
+    w_ii: float | None = None
+    """The inhibitory neuron's weight onto itself, given positive; w_i if absent."""
+    convention: Literal["voltage", "activity", "recurrent"] = "voltage"
+    """Which equation of motion."""
+
+    def build(self, key) -> RateNetwork:
+        """The network."""
+        del key
+        return partitioned(
+            self.partitions, self.w_e, self.w_i, w_ii=self.w_ii, convention=self.convention
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoNeuron:
+    """Two neurons."""
+
+    w_self: float = 0.5
+    """Weight of each neuron onto itself."""
+    w_cross: float = -1.0
+    """Weight onto the other neuron."""
+
+    def build(self, key) -> RateNetwork:
+        """The network."""
+        del key
+        return two_neuron(self.w_self, self.w_cross)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ring:
+    """A ring of neurons with cosine-tuned weights."""
+
+    n: int = 100
+    """Number of neurons."""
+    w_0: float = -4.0
+    """Uniform part of the weights."""
+    w_1: float = 3.0
+    """Tuned part of the weights."""
+
+    def build(self, key) -> RateNetwork:
+        """The network."""
+        del key
+        return ring(self.n, self.w_0, self.w_1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomEI:
+    """A random balanced excitatory-inhibitory network; its connections come from the seed."""
+
+    n: int = 100
+    """Number of neurons."""
+    gain: float = 0.8
+    """Radius of the bulk of the eigenvalues."""
+    density: float = 0.2
+    """Probability of a connection."""
+
+    def build(self, key) -> RateNetwork:
+        """The network."""
+        return random_ei(self.n, key=key, gain=self.gain, density=self.density)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFile:
+    """Weights from a NumPy file."""
+
+    path: Path
+    """A .npy file of floats, shape (n, n), rows targets, columns sources."""
+    bias: float = 0.0
+    """Threshold of every neuron."""
+    tau: float = 1.0
+    """Time constant of every neuron."""
+    convention: Literal["voltage", "activity", "recurrent"] = "voltage"
+    """Which equation of motion."""
+
+    def build(self, key) -> RateNetwork:
+        """The network."""
+        del key
+        weights = np.load(self.path, allow_pickle=False)
+        return RateNetwork(weights, self.bias, self.tau, convention=self.convention)
+
+
+Network = (
+    Annotated[Partitioned, subcommand("partitioned")]
+    | Annotated[TwoNeuron, subcommand("two-neuron")]
+    | Annotated[Ring, subcommand("ring")]
+    | Annotated[RandomEI, subcommand("random-ei")]
+    | Annotated[FromFile, subcommand("file")]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Run the paper's pipeline on the two-partition network.
+
+    Settles inputs drawn uniformly from (-1, 1)^5, discards and counts those without a
+    stable fixed point, trains feed-forward approximations, and writes the three figures,
+    report.json with every number beside what is known of it, and the trained weights.
+    """
+
+    out: Path
+    """Folder for the results; it must be empty or absent."""
+    draws: int = 50_000
+    """Inputs settled for training and validation."""
+    test_draws: int = 50_000
+    """Inputs settled for the held-out test set."""
+    widths: tuple[int, ...] = (5, 10, 50, 200)
+    """Numbers of hidden units; the first is drawn in the figures."""
+    restarts: int = 24
+    """Trained networks for each width, of which the best by validation is kept."""
+    steps: int = 8000
+    """Steps of Adam."""
+    seed: int = 0
+    """Of everything."""
+    force: bool = False
+    """Write into a folder that is not empty."""
+
+    def run(self) -> None:
+        """Settle, train, draw, and print the two tables of the report."""
+        report = paper.reproduce(**_fields(self), progress=True)
+        total = self.draws + self.test_draws
+        print(f"settled {total} inputs in {report['settling_seconds']:.1f} s")
+        print(f"\n{'recurrent network':26}{'measured':>10}{'known':>10}")
+        for name, row in report["recurrent"].items():
+            print(f"{name:26}{row['measured']:10.4f}{row['oracle']:10.4f}")
+        print(f"\n{'hidden units':>12}{'error':>10}{'winner':>10}{'switch':>10}")
+        for row in report["approximations"]:
+            print(
+                f"{row['hidden']:12}{row['normalised_error']:10.4f}"
+                f"{row['winner_agreement']:10.4f}{row['switch']:10.4f}"
+            )
+        print(f"\nfigures and report.json are in {self.out}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Settle random inputs of a network and write (input, fixed point) pairs to Parquet."""
+
+    out: Path
+    """Parquet file to write."""
+    network: Network = Partitioned()
+    """What to settle."""
+    draws: int = 50_000
+    """Inputs to draw, uniform on a cube."""
+    low: float = -1.0
+    """Lower bound of every input."""
+    high: float = 1.0
+    """Upper bound of every input."""
+    keep: Literal["stable", "all"] = "stable"
+    """Keep the inputs with a stable fixed point, or all of them with their outcome."""
+    rtol: float = 1e-5
+    """Relative tolerance of the trajectory."""
+    atol: float = 1e-6
+    """Absolute tolerance of the trajectory."""
+    t1: float | None = None
+    """End of time, in the units of tau; 200 time constants if absent."""
+    seed: int = 0
+    """Of the inputs and of random networks."""
+    force: bool = False
+    """Replace an existing file."""
+
+    def run(self) -> None:
+        """Settle, write, and print how the inputs ended."""
+        check_absent(self.out, self.force)
+        key_inputs, key_network = jax.random.split(jax.random.key(self.seed))
+        samples = sample_fixed_points(
+            self.network.build(key_network),
+            UniformCube(self.low, self.high),
+            self.draws,
+            key=key_inputs,
+            method=Flow(rtol=self.rtol, atol=self.atol, t1=self.t1),
+            keep=self.keep,
+            progress=True,
+        )
+        save_samples(self.out, samples, overwrite=self.force)
+        print(samples.describe())
+        print(f"{len(samples)} pairs are in {self.out}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a feed-forward approximation on samples and write its weights as safetensors."""
+
+    samples: Path
+    """Parquet file from `equilibrax sample`."""
+    out: Path
+    """Safetensors file to write."""
+    hidden: int | None = None
+    """Hidden units; as many as the network has neurons if absent."""
+    restarts: int = 24
+    """Trained networks, of which the best by validation is kept."""
+    steps: int = 8000
+    """Steps of Adam."""
+    batch_size: int = 256
+    """Pairs in each step."""
+    test_share: float = 0.2
+    """Share of the pairs that is held out for the test."""
+    seed: int = 0
+    """Of initial weights and batches."""
+    force: bool = False
+    """Replace an existing file."""
+
+    def run(self) -> None:
+        """Train, write, and print the evaluation."""
+        check_absent(self.out, self.force)
+        fitted = approximate(
+            load_samples(self.samples),
+            key=jax.random.key(self.seed),
+            test_share=self.test_share,
+            hidden=self.hidden,
+            restarts=self.restarts,
+            steps=self.steps,
+            batch_size=self.batch_size,
+        )
+        save_model(self.out, fitted.model, overwrite=self.force)
+        print(_describe(fitted.evaluation))
+        print(f"weights are in {self.out}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Compare a trained approximation with settled samples."""
+
+    model: Path
+    """Safetensors file from `equilibrax train` or `reproduce`."""
+    samples: Path
+    """Parquet file from `equilibrax sample`, of other inputs than it was trained on."""
+
+    def run(self) -> None:
+        """Print the evaluation."""
+        print(_describe(evaluate(load_model(self.model), load_samples(self.samples))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Compare the time to settle a batch with the time of a forward pass, on this machine.
+
+    Writes solve_vs_forward.json and its plot.
+    """
+
+    out: Path
+    """Folder for the results; it must be empty or absent."""
+    sizes: tuple[int, ...] = (1, 10, 100, 1000, 10_000)
+    """Batch sizes."""
+    neurons: tuple[int, ...] = (2, 5, 20)
+    """Numbers of neurons."""
+    repeats: int = 5
+    """Timed runs, of which the median counts."""
+    limit_s: float = 60.0
+    """Longest solve in seconds; longer ones are extrapolated, and marked so."""
+    seed: int = 0
+    """Of networks and inputs."""
+    force: bool = False
+    """Write into a folder that is not empty."""
+
+    def run(self) -> None:
+        """Measure, write, and print the table."""
+        with whole_folder(self.out, overwrite=self.force) as folder:
+            machine = timing.hardware()
+            print(f"on {machine['device']} ({machine['platform']}), jax {machine['jax']}")
+            cells = timing.solve_vs_forward(
+                self.sizes,
+                self.neurons,
+                repeats=self.repeats,
+                limit_s=self.limit_s,
+                key=jax.random.key(self.seed),
+                progress=True,
+            )
+            text = json.dumps({"hardware": machine, "cells": cells}, indent=2) + "\n"
+            (folder / "solve_vs_forward.json").write_text(text)
+            figures.save(figures.solve_against_forward(cells), folder / "solve_vs_forward.png")
+        print(f"{'n':>5}{'batch':>10}{'settle us':>12}{'forward us':>12}{'ratio':>10}")
+        for cell in cells:
+            settle, forward = (
+                1e6 * cell[what]["median_s"] / cell["batch"] for what in ("solve", "forward")
+            )
+            mark = " (extrapolated)" if cell["solve"]["extrapolated"] else ""
+            print(
+                f"{cell['n']:5}{cell['batch']:10}{settle:12.3f}{forward:12.4f}"
+                f"{cell['ratio']:10.1f}{mark}"
+            )
+        print(f"the same as JSON and a plot are in {self.out}")
+
+
+Command = (
+    Annotated[Reproduce, subcommand("reproduce")]
+    | Annotated[Sample, subcommand("sample")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Benchmark, subcommand("benchmark")]
+)
+
+
+def _fields(command) -> dict:
+    return {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+
+
+def _describe(found) -> str:
+    lines = [
+        f"test inputs        {found.num_inputs}",
+        f"normalised error   {float(found.normalised_error):.4f}",
+    ]
+    if not np.isnan(float(found.winner_agreement)):
+        lines.append(f"winner agreement   {float(found.winner_agreement):.4f}")
+    if not np.isnan(float(found.switch)):
+        lines.append(f"switch             {float(found.switch):.4f}")
+    return "\n".join(lines)
+
+
+def parse(args: list[str] | None) -> Command:
+    """The command that these words ask for; a mistake in them is one line, and exit code 2."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(Command, args=args, prog="equilibrax", description=__doc__)  # pyright: ignore
+    except SystemExit:
+        # Tyro explains a mistake in a box of several lines; scripts and logs want one.
+        lines = [line.strip("│╭╮╰╯─ ") for line in box.getvalue().splitlines()]
+        words = " ".join(line for line in lines if line)
+        if words:
+            print(f"equilibrax: {words}", file=sys.stderr)
+        raise
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake ends it with one line and exit code 2."""
+    matplotlib.use("Agg")
+    command = parse(args)
+    try:
+        command.run()
+    except (ValueError, TypeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        print(f"equilibrax: {' '.join(reason.split())}{where}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("equilibrax: interrupted, nothing was written", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
