@@ -76,6 +76,8 @@ def distill(
     """
     n_draws = _checks.integer("n_draws", n_draws, minimum=20)
     n_test = _checks.integer("n_test", n_test, minimum=10)
+    # Before the inputs are settled, which takes longer than a mistake should.
+    _check_plan(hidden, restarts, steps, batch_size)
     inputs = UniformCube(-1.0, 1.0) if inputs is None else inputs
     key_sample, key_train = jax.random.split(_checks.key(key))
     samples = sample_fixed_points(
@@ -130,10 +132,8 @@ def approximate(
     if not isinstance(samples, Samples):
         _checks.fail("samples", "be Samples", f"is {type(samples).__name__}", TypeError)
     n, partitions = samples.network.num_neurons, samples.network.partitions
-    hidden = n if hidden is None else _checks.integer("hidden", hidden)
-    restarts = _checks.integer("restarts", restarts)
-    steps = _checks.integer("steps", steps)
-    batch_size = _checks.integer("batch_size", batch_size)
+    hidden = n if hidden is None else hidden
+    _check_plan(hidden, restarts, steps, batch_size)
     test_share = _checks.number("test_share", test_share, above=0.0, below=1.0)
     if optimizer is None:
         rate = optax.warmup_cosine_decay_schedule(0.0, 0.01, max(1, steps // 20), max(2, steps))
@@ -172,3 +172,9 @@ def approximate(
     return Approximation(
         samples.network, model, evaluation, errors, losses, samples.drawn, samples.counts
     )
+
+
+def _check_plan(hidden: int | None, restarts: int, steps: int, batch_size: int) -> None:
+    plan = {"restarts": restarts, "steps": steps, "batch_size": batch_size}
+    for name, value in plan.items() if hidden is None else {"hidden": hidden, **plan}.items():
+        _checks.integer(name, value)

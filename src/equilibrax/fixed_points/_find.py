@@ -65,7 +65,10 @@ def find_fixed_points(
         x0 = jnp.broadcast_to(x0, inputs.shape).astype(dtype)
     except ValueError:
         _checks.fail("x0", f"broadcast to shape {inputs.shape}", f"has shape {x0.shape}")
-    found = _find(network.astype(dtype), inputs.astype(dtype), x0, method)
+    network, inputs = network.astype(dtype), inputs.astype(dtype)
+    # No derivative enters the trajectory: under `jax.grad` the same compiled program runs.
+    found = _find(*jax.lax.stop_gradient((network, inputs, x0)), method)
+    found = attach_derivatives(network, inputs, found)
     return raise_unsettled(found) if throw else found
 
 
@@ -88,19 +91,17 @@ def _find(
     count = math.prod(batch)
     # TF32 products on a GPU would spoil error estimates and verdicts.
     with jax.default_matmul_precision("highest"):
-        fixed, i, x = jax.lax.stop_gradient((network, inputs, x0))
-        chambers = tabulate(fixed, flow)
-        size = max(1, min(flow.lockstep(fixed), count))
+        chambers = tabulate(network, flow)
+        size = max(1, min(flow.lockstep(network), count))
         num_chunks = -(-count // size)
         chunks = [
             jnp.pad(array.reshape(count, n), ((0, num_chunks * size - count), (0, 0)))
-            for array in (i, x)
+            for array in (inputs, x0)
         ]
         chunks = [array.reshape(num_chunks, size, n) for array in chunks]
-        found = jax.lax.map(lambda c: settle(fixed, c[0], c[1], flow, chambers), tuple(chunks))
+        found = jax.lax.map(lambda c: settle(network, c[0], c[1], flow, chambers), tuple(chunks))
         found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], found)
-        found = jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
-        return attach_derivatives(network, inputs, found)
+        return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
 
 
 def settle(

@@ -17,6 +17,7 @@ from ..networks import RateNetwork
 from ._outcome import FixedPoints
 
 
+@eqx.filter_jit
 def attach_derivatives(
     network: RateNetwork, inputs: Float[Array, "*batch n"], found: FixedPoints
 ) -> FixedPoints:
@@ -44,6 +45,7 @@ def attach_derivatives(
 
     batch = inputs.shape[:-1]
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(batch) :]), (found, inputs))
-    answer = jax.vmap(implicit)(*flat)
+    with jax.default_matmul_precision("highest"):
+        answer = jax.vmap(implicit)(*flat)
     answer = jax.tree.map(lambda a: a.reshape(*batch, n), answer)
     return eqx.tree_at(lambda f: (f.state, f.rates), found, answer)

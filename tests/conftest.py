@@ -1,0 +1,25 @@
+"""Double precision for every test; single precision is asked for by name."""
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pytest
+
+import equilibrax as eqb
+
+
+@pytest.fixture(scope="session")
+def reference():
+    return eqb.partitioned()
+
+
+@pytest.fixture(scope="session")
+def samples(reference):
+    """50,000 inputs of the reference network: standard errors of shares below 0.0023."""
+    cube = eqb.UniformCube(-1.0, 1.0)
+    return eqb.sample_fixed_points(reference, cube, 50_000, key=jax.random.key(0))

@@ -1,0 +1,92 @@
+"""Every way for a trajectory to end, and none mistaken for another."""
+
+import numpy as np
+import pytest
+from oracles import lsoda, velocity
+from problems import ENDS
+
+import equilibrax as eqb
+from equilibrax import Outcome
+
+
+def settle(end, dtype=np.float64):
+    x0 = None if end.x0 is None else np.asarray(end.x0, dtype)
+    network = end.network().astype(dtype)
+    return eqb.find_fixed_points(network, np.asarray(end.input, dtype), x0=x0, method=end.method)
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_end(name):
+    end = ENDS[name]
+    found = settle(end)
+    assert Outcome(int(found.outcome)) in end.outcomes
+    if end.state is not None:
+        tolerance = 1e-4 if end.outcomes == (Outcome.MARGINAL,) else 1e-9
+        np.testing.assert_allclose(found.state, end.state, atol=tolerance)
+    if end.abscissa is not None:
+        assert float(found.abscissa) == pytest.approx(end.abscissa, abs=1e-7)
+    if end.period is not None:
+        assert float(found.period) == pytest.approx(end.period, rel=0.01)
+    elif Outcome.OSCILLATING not in end.outcomes:
+        assert np.isnan(found.period)
+    if Outcome.INVALID not in end.outcomes:
+        assert np.isfinite(found.state).all()
+        assert np.isfinite(found.rates).all()
+    if Outcome.INVALID not in end.outcomes and end.network().is_threshold_linear:
+        f, tau = velocity(end.network()), np.asarray(end.network().tau)
+        residual = np.abs(tau * f(0.0, np.asarray(found.state), np.asarray(end.input))).max()
+        assert float(found.residual) == pytest.approx(residual, rel=1e-9, abs=1e-13)
+    assert not bool(found.certified) or int(found.outcome) == Outcome.STABLE
+
+
+@pytest.mark.parametrize(
+    "name", ["winner", "saddle", "runaway", "line-attractor", "nearly-integrating", "three-cycle"]
+)
+def test_end_in_single_precision(name):
+    found = settle(ENDS[name], np.float32)
+    assert found.state.dtype == np.float32
+    assert Outcome(int(found.outcome)) in ENDS[name].outcomes
+
+
+def test_period_of_the_three_cycle_against_scipy_events():
+    end = ENDS["three-cycle"]
+    found = settle(end)
+
+    def upward(t, x):
+        return x[0] - 0.3
+
+    upward.direction = 1
+    crossings = lsoda(end.network(), end.input, end.x0, t1=400, events=upward).t_events[0]
+    period = np.diff(crossings[-5:]).mean()
+    assert float(found.period) == pytest.approx(period, rel=1e-3)
+
+
+def test_divergence_is_found_early_with_finite_numbers():
+    found = settle(ENDS["runaway"])
+    # |x| grows as exp(t / 2) from 1: the bound of 2e4 is met before t = 2 log(4e4).
+    assert float(found.time) < 2 * np.log(4e4)
+    assert np.isfinite(found.residual)
+    assert np.isfinite(found.abscissa)
+
+
+def test_steps_run_out():
+    found = eqb.find_fixed_points(eqb.partitioned(), np.full(5, 0.3), method=eqb.Flow(max_steps=3))
+    assert int(found.outcome) == Outcome.NOT_SETTLED
+    assert 3 <= int(found.num_steps) <= 4
+
+
+def test_throw_names_counts_and_remedies():
+    network = eqb.two_neuron(1.5, 0.0)
+    inputs = np.asarray([[1.0, 1.0], [-1.0, -1.0], [np.nan, 0.0], [1.0, 2.0]])
+    with pytest.raises(eqb.FixedPointError) as caught:
+        eqb.find_fixed_points(network, inputs, throw=True)
+    message = str(caught.value)
+    assert "3 of 4 inputs have no stable fixed point" in message
+    assert "2 DIVERGED: " + Outcome.DIVERGED.message in message
+    assert "1 INVALID: " + Outcome.INVALID.message in message
+    found = eqb.find_fixed_points(network, inputs[1:2], throw=True)
+    assert bool(found.stable.all())
+
+
+def test_every_outcome_has_its_own_message():
+    assert len({outcome.message for outcome in Outcome}) == len(Outcome) == 7
