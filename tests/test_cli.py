@@ -1,0 +1,175 @@
+"""The command line as its users meet it: in its own process, in single precision."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import equilibrax as eqb
+from equilibrax import cli
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(*args, cwd, **environment):
+    command = [sys.executable, "-m", "equilibrax.cli", *map(str, args)]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduce")
+    done = run(
+        "reproduce", "--out", "results", "--draws", 3000, "--test-draws", 2000, "--widths", 5, 8,
+        "--restarts", 4, "--steps", 500, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_reproduce_writes_three_pictures_a_report_and_the_weights(reproduced):
+    folder, done = reproduced
+    assert os.listdir(folder) == ["results"]
+    assert sorted(os.listdir(folder / "results")) == [
+        "fig1_architectures.png", "fig2_mixture.png", "fig3_decision.png", "model.safetensors",
+        "report.json",
+    ]  # fmt: skip
+    for name in ("fig1_architectures", "fig2_mixture", "fig3_decision"):
+        content = (folder / "results" / f"{name}.png").read_bytes()
+        assert content.startswith(PNG)
+        assert len(content) > 20_000
+    report = json.loads((folder / "results" / "report.json").read_text())
+    for name, row in report["recurrent"].items():
+        share = name not in ("gain", "offset") and not name.startswith("abscissa")
+        # 5,000 inputs: five standard errors of a share.
+        assert row["measured"] == pytest.approx(row["oracle"], abs=0.036 if share else 1e-3), name
+    assert report["counts"]["STABLE"] == 5000
+    assert [row["hidden"] for row in report["approximations"]] == [5, 8]
+    assert report["hardware"]["platform"] == "cpu"
+    assert "winner" in done.stdout
+    # Not a terminal: no progress bar, and nothing else on the standard error.
+    assert "settling" not in done.stderr
+    assert eqb.load_model(folder / "results" / "model.safetensors").hidden_size == 5
+
+
+def test_reproduce_refuses_a_folder_with_something_in_it(reproduced):
+    folder, _ = reproduced
+    before = {
+        f: (folder / "results" / f).stat().st_mtime_ns for f in os.listdir(folder / "results")
+    }
+    done = run("reproduce", "--out", "results", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["equilibrax: results exists and is not empty"]
+    after = {f: (folder / "results" / f).stat().st_mtime_ns for f in os.listdir(folder / "results")}
+    assert before == after
+
+
+def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.main(["sample", "--out", "a.parquet", "--draws", "600", "network:two-neuron"])
+    assert "600 inputs: 600 STABLE" in capsys.readouterr().out
+    cli.main(["train", "--samples", "a.parquet", "--out", "m", "--restarts", "2", "--steps", "300"])
+    trained = capsys.readouterr().out
+    assert "test inputs        120" in trained
+    assert "winner agreement" in trained
+    cli.main(["evaluate", "--model", "m", "--samples", "a.parquet"])
+    found = eqb.evaluate(eqb.load_model("m"), eqb.load_samples("a.parquet"))
+    assert f"normalised error   {float(found.normalised_error):.4f}" in capsys.readouterr().out
+    network = eqb.load_samples("a.parquet").network
+    np.testing.assert_array_equal(network.weights, eqb.two_neuron().weights)
+
+
+def test_networks_of_the_command_line(tmp_path):
+    np.save(tmp_path / "w.npy", np.eye(3) / 2)
+    kinds = {
+        ("network:partitioned", "--network.w-ii", "0"): eqb.partitioned(w_ii=0.0),
+        ("network:ring", "--network.n", "7"): eqb.ring(7),
+        ("network:random-ei", "--network.n", "9"): eqb.random_ei(9, key=jax.random.key(4)),
+        ("network:file", "--network.path", str(tmp_path / "w.npy")): eqb.RateNetwork(np.eye(3) / 2),
+    }
+    for words, expected in kinds.items():
+        command = cli.parse(["sample", "--out", "x", *words])
+        np.testing.assert_array_equal(
+            command.network.build(jax.random.key(4)).weights, expected.weights
+        )
+
+
+MISTAKES = {
+    "no command": [],
+    "unknown option": ["sample", "--out", "a", "--bogus"],
+    "not a number": ["sample", "--out", "a", "--draws", "many"],
+    "no output": ["sample"],
+    "no draws": ["sample", "--out", "a", "--draws", "0"],
+    "bounds": ["sample", "--out", "a", "--low", "1", "--high", "-1"],
+    "tolerance": ["sample", "--out", "a", "--rtol", "-1"],
+    "no weights": ["sample", "--out", "a", "network:file", "--network.path", "none.npy"],
+    "not weights": ["sample", "--out", "a", "network:file", "--network.path", "text"],
+    "unwritable": ["sample", "--out", "no/such/folder/a"],
+    "existing file": ["sample", "--out", "text"],
+    "no samples": ["train", "--samples", "none", "--out", "a"],
+    "not samples": ["train", "--samples", "text", "--out", "a"],
+    "no model": ["evaluate", "--model", "none", "--samples", "none"],
+    "no steps": ["reproduce", "--out", "a", "--steps", "0"],
+    "file as folder": ["reproduce", "--out", "text"],
+    "no sizes": ["benchmark", "--out", "a", "--sizes", "0"],
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_two(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("not what you think")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(MISTAKES[case])
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("equilibrax: ")
+    assert len(printed.err.splitlines()) == 1
+    assert "Traceback" not in printed.err
+    assert sorted(os.listdir(tmp_path)) == ["text"]
+    assert (tmp_path / "text").read_text() == "not what you think"
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["reproduce"], ["sample"], ["train"], ["evaluate"], ["benchmark"]]
+)
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: equilibrax" in text
+    assert "default" in text or command in ([], ["evaluate"])
+
+
+def test_benchmark(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.main(["benchmark", "--out", "b", "--sizes", "1", "40", "--neurons", "2", "--repeats", "2"])
+    assert "settle us" in capsys.readouterr().out
+    assert (tmp_path / "b" / "solve_vs_forward.png").read_bytes().startswith(PNG)
+    result = json.loads((tmp_path / "b" / "solve_vs_forward.json").read_text())
+    assert [(cell["n"], cell["batch"]) for cell in result["cells"]] == [(2, 1), (2, 40)]
+    for cell in result["cells"]:
+        assert cell["stable"] == 1.0
+        assert len(cell["solve"]["runs_s"]) == 2
+        assert cell["ratio"] == cell["solve"]["median_s"] / cell["forward"]["median_s"]
+        assert not cell["solve"]["extrapolated"]
+
+
+def test_benchmark_marks_what_it_extrapolates():
+    from equilibrax.benchmark import solve_vs_forward
+
+    cells = solve_vs_forward((1, 40, 80), (2,), repeats=1, limit_s=1e-9, key=jax.random.key(0))
+    assert [cell["solve"]["extrapolated"] for cell in cells] == [False, True, True]
+    assert cells[2]["solve"]["median_s"] == pytest.approx(80 * cells[0]["solve"]["median_s"])

@@ -1,0 +1,107 @@
+"""The house itself: its rooms, its doors, and what its README promises."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import equilibrax as eqb
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "equilibrax"
+ROOMS = ["_types", "_checks", "_files", "networks", "fixed_points", "sampling", "approximation",
+         "figures", "benchmark", "reproduce", "cli"]  # fmt: skip
+"""In the order of the data's way: a room imports from earlier ones only."""
+
+PUBLIC = {
+    "AbstractInputs", "Approximation", "Evaluation", "FeedForward", "FixedPointError",
+    "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "Training",
+    "UniformCube", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
+    "from_graph", "load_model", "load_samples", "mixture_line", "normalised_error",
+    "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points",
+    "save_model", "save_samples", "sigmoid", "switch_point", "tanh", "threshold_linear",
+    "train", "two_neuron", "winner", "winner_agreement",
+}  # fmt: skip
+
+
+def test_public_names():
+    import types
+
+    names = {
+        name
+        for name, value in vars(eqb).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert names == PUBLIC
+    assert re.fullmatch(r"\d+\.\d+\.\d+", eqb.__version__)
+    for name in PUBLIC - {"sigmoid", "tanh", "threshold_linear"}:
+        assert getattr(eqb, name).__doc__, name
+
+
+def imports(path):
+    """Modules of this package that a file imports, as paths relative to it."""
+    package = path.relative_to(PACKAGE).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            yield from [(*module, a.name) for a in node.names] if not node.module else [module]
+
+
+def test_imports_point_one_way():
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if room == "__init__":
+            continue
+        for target in imports(path):
+            assert ROOMS.index(target[0]) <= ROOMS.index(room), f"{path} imports {target}"
+
+
+def test_no_import_circle_within_a_room():
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).with_suffix("").parts
+        graph[name] = {t for t in imports(path) if t[0] == name[0] and len(t) > 1}
+    finished, path = set(), []
+
+    def visit(module):
+        assert module not in path, f"circle: {path}"
+        if module not in finished:
+            path.append(module)
+            for target in graph.get(module, ()):
+                visit(target)
+            finished.add(path.pop())
+
+    for module in graph:
+        visit(module)
+
+
+def test_importing_initialises_no_device():
+    code = "import equilibrax, jax; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_and_ci_run_the_same_test_command():
+    commands = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    script = (ROOT / ".ci" / "run").read_text()
+    test_command = commands[1].strip()
+    assert "pytest" in test_command
+    assert test_command in script
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_examples_of_the_readme(example):
+    """Each in its own process, in single precision as a reader would run it."""
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for expected in re.findall(r"#> (.*)", example):
+        assert expected in done.stdout
