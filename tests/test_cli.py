@@ -157,8 +157,8 @@ def test_benchmark(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cli.main(["benchmark", "--out", "b", "--sizes", "1", "40", "--neurons", "2", "--repeats", "2"])
     assert "settle us" in capsys.readouterr().out
-    assert (tmp_path / "b" / "solve_vs_forward.png").read_bytes().startswith(PNG)
-    result = json.loads((tmp_path / "b" / "solve_vs_forward.json").read_text())
+    assert (tmp_path / "b" / "solve_vs_forward_cpu.png").read_bytes().startswith(PNG)
+    result = json.loads((tmp_path / "b" / "solve_vs_forward_cpu.json").read_text())
     assert [(cell["n"], cell["batch"]) for cell in result["cells"]] == [(2, 1), (2, 40)]
     for cell in result["cells"]:
         assert cell["stable"] == 1.0

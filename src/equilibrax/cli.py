@@ -268,7 +268,7 @@ class Evaluate:
 class Benchmark:
     """Compare the time to settle a batch with the time of a forward pass, on this machine.
 
-    Writes solve_vs_forward.json and its plot.
+    Writes solve_vs_forward_PLATFORM.json and its plot.
     """
 
     out: Path
@@ -300,8 +300,9 @@ class Benchmark:
                 progress=True,
             )
             text = json.dumps({"hardware": machine, "cells": cells}, indent=2) + "\n"
-            (folder / "solve_vs_forward.json").write_text(text)
-            figures.save(figures.solve_against_forward(cells), folder / "solve_vs_forward.png")
+            name = folder / f"solve_vs_forward_{machine['platform']}"
+            name.with_suffix(".json").write_text(text)
+            figures.save(figures.solve_against_forward(cells), name.with_suffix(".png"))
         print(f"{'n':>5}{'batch':>10}{'settle us':>12}{'forward us':>12}{'ratio':>10}")
         for cell in cells:
             settle, forward = (
