@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from . import _checks
 from .approximation import approximate, forward

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .. import _checks
 from ..fixed_points import FixedPoints, Flow, Outcome, find_fixed_points
