@@ -111,7 +111,7 @@ for name, share in eqb.competition(samples).items():
 # ## Training
 #
 # Two layers, $x^1 = [W^1 i - b^1]_+$ and $x^2 = [W^2 x^1 - b^2]_+$, with as many hidden units as
-# the recurrent network has neurons. Adam fits them to the pairs; of 24 restarts the best on a
+# the recurrent network has neurons. Adam fits them to the pairs; of 48 restarts the best on a
 # validation split is kept, and measured on a test split.
 
 # %%

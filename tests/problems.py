@@ -53,6 +53,10 @@ def identity(u):
     return u
 
 
+def steep(u):
+    return 1e4 * jnp.tanh(u)
+
+
 def _sigmoid_below_fold(distance):
     """x' = -x + 8 s(x - b), whose low fixed point vanishes where 8 s' = 1, at
     s = (1 - sqrt(1/2)) / 2, u = log(s / (1 - s)), b = 8 s - u; here b is below that."""
@@ -114,6 +118,38 @@ ENDS: dict[str, End] = {
     "slow-spiral": End(
         _linear([[0.999, -1.0], [1.0, 0.999]]), (0.0, 0.0), (Outcome.NOT_SETTLED,),
         x0=(1.0, 0.0), method=eqb.Flow(rtol=1e-7, atol=1e-9),
+    ),
+    "barely-a-spiral": End(
+        _linear([[0.9999, -1.0], [1.0, 0.9999]]), (0.0, 0.0), (Outcome.NOT_SETTLED,),
+        x0=(1.0, 0.0), method=eqb.Flow(rtol=1e-7, atol=1e-9),
+    ),
+    # At rest for every tolerance, and about to be thrown out by a non-normal Jacobian:
+    # x1 and x2 relax at different speeds, and their difference drives x3 a thousandfold.
+    "thrown-out": End(
+        lambda: eqb.RateNetwork(
+            np.asarray([[0.0, 0, 0], [0, 0, 0], [1e3, -1e3, 3]]), tau=np.asarray([1.0, 5, 1])
+        ),
+        (1.0, 1.0, -0.02), (Outcome.DIVERGED,), x0=(1 - 8e-5, 1 - 8e-5, -0.02),
+    ),
+    "one-large-constant-component": End(
+        lambda: eqb.RateNetwork(np.asarray([[0.0, 0, 0], [3, 3, 0], [0, 0, 0]])),
+        (0.5, -2.0, 1000.0), (Outcome.NOT_SETTLED,), x0=(5.0, -1.0, 1000.0),
+        method=eqb.Flow(t1=0.05),
+    ),
+    "on-a-threshold": End(
+        lambda: eqb.RateNetwork(2 * np.eye(2)), (0.0, 0.0), (Outcome.MARGINAL,), abscissa=1.0
+    ),
+    "dies-out": End(
+        lambda: eqb.RateNetwork(0.5 * np.eye(2)), (0.0, 0.0), (Outcome.STABLE,),
+        x0=(0.5, 0.3), state=(0.0, 0.0), abscissa=-0.5,
+    ),
+    "dies-out-smoothly": End(
+        lambda: eqb.RateNetwork(0.5 * np.eye(2), transfer=eqb.tanh), (0.0, 0.0),
+        (Outcome.STABLE,), x0=(0.5, 0.3), state=(0.0, 0.0), abscissa=-0.5,
+    ),
+    "steep": End(
+        lambda: eqb.RateNetwork(np.asarray([[-0.1]]), bias=1.0, transfer=steep), (0.0,),
+        (Outcome.STABLE,),
     ),
     "not-a-number": End(lambda: eqb.two_neuron(), (np.nan, 1.0), (Outcome.INVALID,)),
     "infinite": End(lambda: eqb.two_neuron(), (1.0, -np.inf), (Outcome.INVALID,)),

@@ -130,7 +130,7 @@ def test_five_hidden_units_embody_the_reference_network(approximation, reference
 def test_the_approximation_is_callable_and_tells_its_restarts(approximation):
     i = jnp.asarray([0.9, 0.8, 0.1, 0.2, 0.0])
     np.testing.assert_array_equal(approximation(i), approximation.model(i))
-    assert approximation.validation_errors.shape == (24,)
-    assert approximation.losses.shape == (24, 8000)
+    assert approximation.validation_errors.shape == (48,)
+    assert approximation.losses.shape == (48, 8000)
     assert approximation.drawn == 100_000
     assert sum(approximation.counts.values()) == 100_000

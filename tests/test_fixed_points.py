@@ -121,3 +121,24 @@ def test_other_solvers_reach_the_same_points(reference, batch, settled, solver):
     found = eqb.find_fixed_points(reference, batch, method=method)
     assert bool(found.stable.all())
     np.testing.assert_allclose(found.state, settled.state, atol=1e-10)
+
+
+def test_scaling_the_input_scales_the_answer(reference, batch, settled):
+    for factor in (1e-8, 1e-3, 1e5):
+        found = eqb.find_fixed_points(reference, factor * batch)
+        np.testing.assert_array_equal(found.outcome, settled.outcome)
+        np.testing.assert_allclose(found.state / factor, settled.state, rtol=0, atol=1e-12)
+
+
+def test_permuting_neurons_permutes_the_answer(reference, batch, settled):
+    order = np.asarray([3, 0, 4, 2, 1])
+    network = eqb.RateNetwork(reference.weights[order][:, order], partitions=(2, 2))
+    found = eqb.find_fixed_points(network, batch[:, order])
+    np.testing.assert_allclose(found.state, settled.state[:, order], rtol=0, atol=1e-12)
+
+
+def test_a_large_batch_of_a_large_network_ends():
+    """Two batched LAPACK calls at once used to wait for each other for ever."""
+    network = eqb.ring(100).astype(jnp.float32)
+    inputs = jax.random.uniform(jax.random.key(0), (256, 100), jnp.float32, -1.0, 1.0)
+    assert bool(eqb.find_fixed_points(network, inputs).stable.all())

@@ -103,5 +103,7 @@ def test_examples_of_the_readme(example):
         [sys.executable, "-c", example], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for expected in re.findall(r"#> (.*)", example):
+    expected_lines = re.findall(r"# ?> (.*)", example)
+    assert expected_lines
+    for expected in expected_lines:
         assert expected in done.stdout

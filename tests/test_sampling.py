@@ -63,6 +63,7 @@ def test_what_does_not_settle_is_discarded_and_counted():
     assert kept.discarded == pytest.approx(1 - settles.mean())
     assert set(kept.counts) == set(Outcome)
     assert "DIVERGED" in kept.describe()
+    np.testing.assert_array_equal(every.only_stable().inputs, kept.inputs)
 
 
 def test_nothing_stable_gives_no_samples_and_a_clear_refusal_to_train():

@@ -30,11 +30,13 @@ def write_whole(
         unfinished.unlink(missing_ok=True)
 
 
-def check_absent(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raise unless a file, or a folder with something in it, may come to stand here."""
+def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = False) -> None:
+    """Raise unless a file, or a `folder`, may come to stand here."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
+    if path.is_dir() and not folder:
+        raise FileExistsError(f"{path} is a folder")
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
             raise FileExistsError(f"{path} exists and is not empty")
@@ -52,7 +54,7 @@ def whole_folder(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
     not be written to; whatever the block or the disk raises, with `path` left as it was.
     """
     path = Path(path)
-    check_absent(path, overwrite)
+    check_absent(path, overwrite, folder=True)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} exists and is not a folder")
     prefix = f".{path.name}."

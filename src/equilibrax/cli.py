@@ -7,11 +7,13 @@ import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+from zipfile import BadZipFile
 
 import jax
 import matplotlib
 import numpy as np
 import tyro
+from jax.errors import JaxRuntimeError
 from tyro.conf import subcommand
 
 from . import benchmark as timing, figures, reproduce as paper
@@ -139,8 +141,8 @@ class Reproduce:
     """Inputs settled for the held-out test set."""
     widths: tuple[int, ...] = (5, 10, 50, 200)
     """Numbers of hidden units; the first is drawn in the figures."""
-    restarts: int = 24
-    """Trained networks for each width, of which the best by validation is kept."""
+    restarts: int = 48
+    """Trained networks for each width below 50, an eighth as many above; the best is kept."""
     steps: int = 8000
     """Steps of Adam."""
     seed: int = 0
@@ -220,7 +222,7 @@ class Train:
     """Safetensors file to write."""
     hidden: int | None = None
     """Hidden units; as many as the network has neurons if absent."""
-    restarts: int = 24
+    restarts: int = 48
     """Trained networks, of which the best by validation is kept."""
     steps: int = 8000
     """Steps of Adam."""
@@ -362,10 +364,13 @@ def main(args: list[str] | None = None) -> None:
     command = parse(args)
     try:
         command.run()
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, EOFError, OverflowError, BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
         print(f"equilibrax: {' '.join(reason.split())}{where}", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, JaxRuntimeError) as error:
+        print(f"equilibrax: out of memory: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("equilibrax: interrupted, nothing was written", file=sys.stderr)

@@ -48,7 +48,7 @@ def reproduce(
     draws: int = 50_000,
     test_draws: int = 50_000,
     widths: tuple[int, ...] = (5, 10, 50, 200),
-    restarts: int = 24,
+    restarts: int = 48,
     steps: int = 8000,
     seed: int = 0,
     force: bool = False,
@@ -62,7 +62,7 @@ def reproduce(
     - `draws`: inputs settled for training and validation.
     - `test_draws`: inputs settled for the held-out test set.
     - `widths`: numbers of hidden units; the first one is drawn in the figures.
-    - `restarts`: trained networks for each width below 50; a quarter as many above.
+    - `restarts`: trained networks for each width below 50; an eighth as many above.
     - `steps`: of Adam.
     - `seed`: of everything.
     - `force`: write into a folder that is not empty.
@@ -98,7 +98,7 @@ def reproduce(
                 samples,
                 test_share=test_draws / total,
                 hidden=width,
-                restarts=restarts if width < 50 else max(1, restarts // 4),
+                restarts=restarts if width < 50 else max(1, restarts // 8),
                 steps=steps,
                 key=jax.random.fold_in(key, width),
             )

@@ -48,7 +48,7 @@ def distill(
     n_draws: int = 50_000,
     n_test: int = 50_000,
     hidden: int | None = None,
-    restarts: int = 24,
+    restarts: int = 48,
     steps: int = 8000,
     batch_size: int = 256,
     optimizer: optax.GradientTransformation | None = None,
@@ -99,7 +99,7 @@ def approximate(
     key: Array,
     test_share: float = 0.5,
     hidden: int | None = None,
-    restarts: int = 24,
+    restarts: int = 48,
     steps: int = 8000,
     batch_size: int = 256,
     optimizer: optax.GradientTransformation | None = None,
@@ -138,11 +138,12 @@ def approximate(
     if optimizer is None:
         rate = optax.warmup_cosine_decay_schedule(0.0, 0.01, max(1, steps // 20), max(2, steps))
         optimizer = optax.adam(rate)
-    m = samples.counts[Outcome.STABLE]
+    samples = samples.only_stable()
+    m = len(samples)
     num_test = round(test_share * m)
     num_validation = (m - num_test) // 5
-    if min(num_test, num_validation) < 1 or len(samples) != m:
-        must = "hold at least 20 stable fixed points and nothing else"
+    if min(num_test, num_validation) < 1:
+        must = "hold enough stable fixed points to split in three"
         _checks.fail("samples", must, f"holds {samples.describe()}")
     sizes = (m - num_test - num_validation, num_validation, num_test)
     training, validation, test = split(samples, sizes)

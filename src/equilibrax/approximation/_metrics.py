@@ -1,5 +1,7 @@
 r"""How well one network stands in for another. Each metric is its formula."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,9 +29,9 @@ def partition_sums(
     if not 0 < sum(partitions) <= values.shape[-1]:
         must = f"hold between 1 and {values.shape[-1]} neurons"
         _checks.fail("partitions", must, f"is {partitions}")
-    group = np.repeat(np.arange(len(partitions)), partitions)
-    one_hot = jax.nn.one_hot(group, len(partitions), dtype=values.dtype)
-    return values[..., : len(group)] @ one_hot
+    # Sums, not a product with a one-hot matrix: that would run in TF32 on a GPU.
+    ends = itertools.pairwise(np.cumsum((0, *partitions)).tolist())
+    return jnp.stack([values[..., low:high].sum(axis=-1) for low, high in ends], axis=-1)
 
 
 def winner(

@@ -1,5 +1,6 @@
 """`train`: Adam over fixed points that stay on the device."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -61,7 +62,7 @@ def train(
     steps = _checks.integer("steps", steps)
     batch_size = _checks.integer("batch_size", batch_size)
     key = _checks.key(key)
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    optimizer = _adam() if optimizer is None else optimizer
     if not isinstance(optimizer, optax.GradientTransformation):
         _checks.fail("optimizer", "be an Optax optimiser", f"is {optimizer!r}", TypeError)
     out = eqx.filter_eval_shape(model, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
@@ -73,12 +74,10 @@ def train(
 def as_pairs(data: Samples | tuple[Array, Array]) -> tuple[Array, Array]:
     """Inputs and targets, checked; the stable ones of samples."""
     if isinstance(data, Samples):
-        rows = jnp.flatnonzero(data.outcome == 0)
-        if len(rows) == 0:
+        stable = data.only_stable()
+        if len(stable) == 0:
             _checks.fail("data", "hold a stable fixed point", f"holds none ({data.describe()})")
-        if len(rows) == len(data):
-            return data.inputs, data.rates
-        return data.inputs[rows], data.rates[rows]
+        return stable.inputs, stable.rates
     if not isinstance(data, tuple) or len(data) != 2:
         must = "be Samples or a pair of arrays (inputs, targets)"
         _checks.fail("data", must, f"is {type(data).__name__}", TypeError)
@@ -89,6 +88,12 @@ def as_pairs(data: Samples | tuple[Array, Array]) -> tuple[Array, Array]:
     _checks.finite("data", inputs)
     _checks.finite("data", targets)
     return inputs, targets
+
+
+@functools.cache
+def _adam() -> optax.GradientTransformation:
+    # One object, so that training again finds the program compiled.
+    return optax.adam(1e-3)
 
 
 @eqx.filter_jit

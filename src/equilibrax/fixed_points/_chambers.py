@@ -87,13 +87,17 @@ class Chambers(eqx.Module):
         def tabulate(sigma):
             matrix = chamber_matrix(network, sigma)
             jacobian = matrix / network.tau[:, None]
-            p = lyapunov(jacobian)
-            # P is computed with rounding errors: it is a proof only if it passes both tests.
-            decay = jacobian.T @ p + p @ jacobian
-            proven = (jnp.linalg.eigvalsh(p)[0] > 0) & (jnp.linalg.eigvalsh(decay)[-1] < 0)
             hurwitz = spectral_abscissa(jacobian) < -margin
+            # Everything else means something only where J is Hurwitz.
+            p = lyapunov(jnp.where(hurwitz, jacobian, -eye))
+            # P is computed with rounding errors: it is a proof only if it passes both tests.
+            positive = hurwitz & (jnp.linalg.eigvalsh(p)[0] > 0)
+            decay = jnp.where(positive, jacobian.T @ p + p @ jacobian, eye)
+            proven = jnp.linalg.eigvalsh(decay)[-1] < 0
+            p = jnp.where(proven, p, eye)
             reach = jnp.sum(rows * jnp.linalg.solve(p, rows.T).T, axis=1)
-            return -jnp.linalg.inv(matrix), p, reach, hurwitz & proven & jnp.all(jnp.isfinite(p))
+            trapping = proven & jnp.all(jnp.isfinite(reach))
+            return -jnp.linalg.inv(jnp.where(trapping, matrix, -eye)), p, reach, trapping
 
         self.inverse, self.metric, self.reach, self.trapping = jax.vmap(tabulate)(jnp.asarray(sets))
 

@@ -18,9 +18,9 @@ from ._flow import Flow
 NEAR = 1e-2
 """Largest distance of a return from its start, as a share of the orbit's diameter."""
 
-EXACT = 1e-3
-"""Returns this close make a cycle even where the distance grows: a drift of at most
-0.1 % of the diameter in a period is below what single precision can tell from none."""
+EXACT = 1000.0
+"""Returns within this many relative tolerances of the diameter make a cycle even where the
+distance grows: a smaller drift in a period is below what the solver can tell from none."""
 
 STEPS = 512
 """Solver steps that are watched for two returns."""
@@ -30,10 +30,10 @@ LEAD = 64
 
 
 def find_period(
-    network: RateNetwork, x: Vector, i: Vector, flow: Flow, wanted: Flag
+    network: RateNetwork, x: Vector, i: Vector, flow: Flow, scale: Scalar, wanted: Flag
 ) -> tuple[Scalar, Flag]:
     """Period of the cycle that x lies on, in time, and whether it lies on one."""
-    tolerances = flow.tolerances(jnp.asarray(1), x.dtype)
+    tolerances = flow.tolerances(jnp.asarray(1), scale)
     zero = jnp.zeros((), x.dtype)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(network.vector_field),
@@ -80,7 +80,7 @@ def find_period(
     first = jnp.min(returns)
     second = jnp.min(jnp.where(returns > 1.5 * first, returns, jnp.inf))
     drift = [distance[jnp.argmax(returns == time)] for time in (first, second)]
-    closed = (drift[1] <= EXACT) | (drift[1] <= 1.5 * drift[0])
+    closed = (drift[1] <= EXACT * tolerances.rtol) | (drift[1] <= 1.5 * drift[0])
     rest = tolerances.steady_atol + tolerances.steady_rtol * jnp.max(jnp.abs(a))
     cycle = wanted & (diameter > 10 * rest) & (jnp.abs(second / first - 2) < 0.02) & closed
     return jnp.where(cycle, second / 2, jnp.nan), cycle

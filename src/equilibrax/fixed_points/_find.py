@@ -94,8 +94,10 @@ def _find(
         chambers = tabulate(network, flow)
         size = max(1, min(flow.lockstep(network), count))
         num_chunks = -(-count // size)
+        # Lanes that only fill the last batch up are invalid: they do not run at all.
+        fill = ((0, num_chunks * size - count), (0, 0))
         chunks = [
-            jnp.pad(array.reshape(count, n), ((0, num_chunks * size - count), (0, 0)))
+            jnp.pad(array.reshape(count, n), fill, constant_values=jnp.nan)
             for array in (inputs, x0)
         ]
         chunks = [array.reshape(num_chunks, size, n) for array in chunks]
@@ -115,16 +117,18 @@ def settle(
     valid = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
     # What is not finite never enters the solver.
     i, x = (jnp.where(valid[:, None], array, 0) for array in (inputs, x0))
-    journey, verdict = jax.vmap(lambda i, x, valid: travel(network, i, x, flow, chambers, valid))(
-        i, x, valid
-    )
+    scale = jax.vmap(lambda i, x: problem_scale(network, i, x))(i, x)
+    journey, verdict = jax.vmap(
+        lambda i, x, scale, valid: travel(network, i, x, flow, chambers, scale, valid)
+    )(i, x, scale, valid)
 
-    moving = ~(verdict.stable | verdict.marginal | verdict.unstable)
-    moving &= valid & ~journey.escaping
+    moving = valid & ~verdict.at_rest & ~journey.escaping
     nothing = (jnp.full(moving.shape, jnp.nan, i.dtype), jnp.zeros_like(moving))
     period, cycling = jax.lax.cond(
         jnp.any(moving),
-        lambda: jax.vmap(lambda x, i, w: find_period(network, x, i, flow, w))(journey.x, i, moving),
+        lambda: jax.vmap(lambda x, i, s, w: find_period(network, x, i, flow, s, w))(
+            journey.x, i, scale, moving
+        ),
         lambda: nothing,
     )
     outcome = jnp.select(
@@ -142,12 +146,12 @@ def settle(
         ],
         jnp.int8(Outcome.NOT_SETTLED),
     )
-    at_rest = verdict.stable | verdict.marginal | verdict.unstable
 
-    def report(outcome, at_rest, journey, verdict, period, i, valid):
-        state = jnp.where(at_rest, verdict.state, journey.x)
-        nan = jnp.asarray(jnp.nan, state.dtype)
-        known = lambda value: jnp.where(valid, value, nan)  # noqa: E731
+    def report(outcome, journey, verdict, period, i, valid):
+        def known(value):
+            return jnp.where(valid, value, jnp.nan)
+
+        state = verdict.state
         return FixedPoints(
             state=known(state),
             rates=known(network.rates(state)),
@@ -160,7 +164,13 @@ def settle(
             period=period,
         )
 
-    return jax.vmap(report)(outcome, at_rest, journey, verdict, period, i, valid)
+    return jax.vmap(report)(outcome, journey, verdict, period, i, valid)
+
+
+def problem_scale(network: RateNetwork, i: Vector, x0: Vector) -> Scalar:
+    """max(|i|, |b|, |x0|), or 1 if that is zero."""
+    scale = jnp.max(jnp.abs(jnp.concatenate([i, x0, network.bias])))
+    return jnp.where(scale > 0, scale, jnp.ones_like(scale))
 
 
 def travel(
@@ -169,21 +179,21 @@ def travel(
     x0: Vector,
     flow: Flow,
     chambers: Chambers | None,
+    scale: Scalar,
     valid: Flag,
 ) -> tuple[Journey, Verdict]:
-    """One trajectory and its verdict; where the verdict fails, on with tighter tolerances."""
-    scale = 1 + jnp.max(jnp.abs(jnp.concatenate([i, x0, network.bias])))
-    bound: Scalar = flow.divergence * scale
+    """One trajectory and its verdict; until that is passed, on with tighter tolerances."""
     last = flow.last_level(i.dtype)
 
     def leg(journey, level, wanted):
-        journey = advance(network, i, journey, flow, chambers, level, bound, wanted)
-        return journey, judge(network, i, journey, flow, final=level >= last)
+        journey = advance(network, i, journey, flow, chambers, level, scale, wanted)
+        confirmed, final = (level >= min(1, last)), level >= last
+        return journey, judge(network, i, journey, flow, scale, confirmed, final)
 
     def undecided(carry):
         _, journey, verdict, level = carry
-        decided = verdict.stable | verdict.marginal | verdict.unstable | journey.escaping
-        return valid & (level <= last) & ((level < 0) | ~(decided | journey.exhausted))
+        over = verdict.at_rest | journey.escaping | journey.exhausted | (level >= last)
+        return valid & ((level < 0) | ~over)
 
     def go_on(carry):
         wanted, journey, _, level = carry

@@ -1,6 +1,8 @@
 """One trajectory, on Diffrax, from its start to rest, escape or the end of time."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -14,6 +16,21 @@ from ..networks import RateNetwork
 from ._chambers import LARGEST_TABLE, Chambers
 
 
+def _as(kind: type) -> Callable[[Any], Any]:
+    """A converter of numpy's and JAX's numbers to Python's, which leaves mistakes alone."""
+
+    def convert(value):
+        if isinstance(value, (bool, str)) or value is None:
+            return value
+        try:
+            same = kind(value)
+        except (TypeError, ValueError, OverflowError):
+            return value
+        return same if same == value else value
+
+    return convert
+
+
 class Flow(eqx.Module):
     r"""Follow each input's trajectory with a Diffrax solver.
 
@@ -21,19 +38,21 @@ class Flow(eqx.Module):
 
     - *trapped*: x lies in the trapping ellipsoid of its chamber (threshold-linear
       networks of at most 8 neurons): convergence is proven;
-    - *resting*: |tau_j dx_j/dt| <= `steady_atol` + `steady_rtol` |x_j| for every j. If
-      the fixed point behind it then fails its verdict (a slow passage, a saddle that is
-      being passed), the trajectory goes on with all four tolerances a hundred times
-      tighter, down to what the dtype can resolve;
-    - *escaping*: max_j |x_j| exceeds `divergence` times the scale of the problem,
-      1 + max(|i|, |b|, |x_0|);
+    - *resting*: |tau_j dx_j/dt| <= `steady_atol` s + `steady_rtol` |x_j| for every j. The
+      trajectory then goes on with all four tolerances a hundred times tighter, down to
+      what the dtype can resolve, until the fixed point behind it has passed its verdict;
+    - *escaping*: max_j |x_j| exceeds `divergence` times s;
     - `t1` or `max_steps` is reached.
+
+    s = max(|i|, |b|, |x_0|), the problem's scale (1 if that is zero), makes the absolute
+    tolerances relative to it: scaling inputs, thresholds and start scales the answer.
 
     **Arguments:**
 
     - `solver`: any Diffrax solver for ordinary differential equations; an implicit one
       for stiff networks.
-    - `rtol`, `atol`: of the adaptive step size (`diffrax.PIDController`). They decide
+    - `rtol`, `atol`: of the adaptive step size (`diffrax.PIDController`), `atol` in units of
+      s. They decide
       on which side of a basin's boundary a trajectory falls, not how exact the fixed
       point is: that is polished. Tolerances below ten roundings are raised to them.
     - `steady_rtol`, `steady_atol`: of the residual, as above; ten times `rtol` and
@@ -52,15 +71,15 @@ class Flow(eqx.Module):
     """
 
     solver: diffrax.AbstractSolver = eqx.field(default_factory=diffrax.Tsit5)
-    rtol: float = 1e-5
-    atol: float = 1e-6
-    steady_rtol: float | None = None
-    steady_atol: float | None = None
-    t1: float | None = None
-    max_steps: int = 4096
-    divergence: float = 1e4
-    marginal: float | None = None
-    batch_size: int | None = None
+    rtol: float = eqx.field(default=1e-5, converter=_as(float), static=True)
+    atol: float = eqx.field(default=1e-6, converter=_as(float), static=True)
+    steady_rtol: float | None = eqx.field(default=None, converter=_as(float), static=True)
+    steady_atol: float | None = eqx.field(default=None, converter=_as(float), static=True)
+    t1: float | None = eqx.field(default=None, converter=_as(float), static=True)
+    max_steps: int = eqx.field(default=4096, converter=_as(int), static=True)
+    divergence: float = eqx.field(default=1e4, converter=_as(float), static=True)
+    marginal: float | None = eqx.field(default=None, converter=_as(float), static=True)
+    batch_size: int | None = eqx.field(default=None, converter=_as(int), static=True)
 
     def __check_init__(self):
         if not isinstance(self.solver, diffrax.AbstractSolver):
@@ -88,8 +107,9 @@ class Flow(eqx.Module):
         unit = math.sqrt(jnp.finfo(network.weights.dtype).eps)
         return (unit if self.marginal is None else self.marginal) / jnp.max(network.tau)
 
-    def tolerances(self, level: Count, dtype) -> "Tolerances":
-        """The four tolerances at a level of tightness, floored by the dtype."""
+    def tolerances(self, level: Count, scale: Scalar) -> "Tolerances":
+        """The four tolerances at a level of tightness, floored by the dtype of `scale`."""
+        dtype = scale.dtype
         floor = 10 * float(jnp.finfo(dtype).eps)
         tightness = jnp.power(jnp.asarray(TIGHTER, dtype), -level)
         solver = [jnp.maximum(tightness * t, floor) for t in (self.rtol, self.atol)]
@@ -97,7 +117,8 @@ class Flow(eqx.Module):
             slack * 10 if wished is None else jnp.maximum(tightness * wished, floor)
             for slack, wished in zip(solver, (self.steady_rtol, self.steady_atol), strict=True)
         ]
-        return Tolerances(*solver, *steady)
+        (rtol, atol), (steady_rtol, steady_atol) = solver, steady
+        return Tolerances(rtol, atol * scale, steady_rtol, steady_atol * scale)
 
     def last_level(self, dtype) -> int:
         """The level at which the tightest of the solver's tolerances is at the floor."""
@@ -147,13 +168,17 @@ class Resting(eqx.Module):
     """Event: every component's residual, scaled by its time constant, is small."""
 
     network: RateNetwork
-    rtol: Float[Array, ""]
-    atol: Float[Array, ""]
+    tolerances: Tolerances
 
     def __call__(self, t, y, args, **kwargs) -> Flag:
         """Diffrax's signature; `args` is the input."""
-        residual = jnp.abs(self.network.drift(y, args))
-        return jnp.all(residual <= self.atol + self.rtol * jnp.abs(y))
+        return is_resting(self.network, y, args, self.tolerances)
+
+
+def is_resting(network: RateNetwork, x: Vector, i: Vector, tolerances: Tolerances) -> Flag:
+    """|tau_j dx_j/dt| <= steady_atol + steady_rtol |x_j| for every j."""
+    limit = tolerances.steady_atol + tolerances.steady_rtol * jnp.abs(x)
+    return jnp.all(jnp.abs(network.drift(x, i)) <= limit)
 
 
 class Escaping(eqx.Module):
@@ -186,16 +211,16 @@ def advance(
     flow: Flow,
     chambers: Chambers | None,
     level: Count,
-    bound: Scalar,
+    scale: Scalar,
     wanted: Flag,
 ) -> Journey:
     """Integrate on from where the trajectory is, to the next end; not at all if unwanted."""
     t1 = flow.horizon(network)
-    tolerances = flow.tolerances(level, i.dtype)
+    tolerances = flow.tolerances(level, scale)
     events = {
         "trapped": Trapped(network, chambers),
-        "resting": Resting(network, tolerances.steady_rtol, tolerances.steady_atol),
-        "escaping": Escaping(bound),
+        "resting": Resting(network, tolerances),
+        "escaping": Escaping(flow.divergence * scale),
     }
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(network.vector_field),

@@ -11,12 +11,13 @@ from jaxtyping import Array, Bool, Float
 
 from .._types import Flag, Scalar, Vector
 from ..networks import RateNetwork
-from ._flow import Flow, Journey
+from ._flow import Flow, Journey, is_resting
 from ._stability import spectral_abscissa, unstable_part
 
 
 class Verdict(eqx.Module):
-    """What is known at a halt. At most one of the three flags is set."""
+    """What is known at a halt. At most one of the three flags is set; `state` is the
+    fixed point if one is, and the trajectory's last point if none is."""
 
     state: Float[Array, " n"]
     abscissa: Float[Array, ""]
@@ -24,28 +25,53 @@ class Verdict(eqx.Module):
     marginal: Bool[Array, ""]
     unstable: Bool[Array, ""]
 
+    @property
+    def at_rest(self) -> Flag:
+        """Whether the trajectory came to rest at all."""
+        return self.stable | self.marginal | self.unstable
+
 
 def residual(network: RateNetwork, x: Vector, i: Vector) -> Scalar:
     """max_j |tau_j dx_j/dt| at x."""
     return jnp.max(jnp.abs(network.drift(x, i)))
 
 
-def rounding(network: RateNetwork, x: Vector, i: Vector) -> Scalar:
-    """What rounding alone leaves of the residual at a fixed point x, to a generous factor."""
-    gain = 1 + jnp.max(jnp.sum(jnp.abs(network.weights), axis=1))
-    size = jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(network.bias))
-    return 16 * jnp.finfo(x.dtype).eps * (gain * size + jnp.max(jnp.abs(i)))
+def rounding(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> Vector:
+    """What rounding alone may leave of each component of `drift`, to a generous factor.
+
+    It is the sum of the sizes of all terms that enter: those of the linearisation, so that
+    a steep transfer function counts, and those of the equation itself.
+    """
+    linear = jnp.abs(network.jacobian(x, i) * network.tau[:, None])
+    size = jnp.abs(x) + jnp.abs(network.bias)
+    phi = jnp.abs(network.transfer(network.drive(x, i)))
+    terms = linear @ size + jnp.abs(network.weights) @ phi + size + jnp.abs(i) + phi
+    return 16 * jnp.finfo(x.dtype).eps * (terms + scale)
 
 
-def polish(network: RateNetwork, x: Vector, i: Vector, trapped: Flag) -> tuple[Vector, Flag]:
+def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> Bool[Array, " n"]:
+    """Neurons of a threshold-linear network whose drive is zero up to rounding."""
+    if not network.is_threshold_linear:
+        return jnp.zeros(x.shape, bool)
+    size = jnp.max(jnp.abs(x)) + scale
+    if network.convention == "voltage":
+        terms = size
+    else:
+        terms = jnp.sum(jnp.abs(network.weights), axis=1) * size + scale
+    return jnp.abs(network.drive(x, i)) <= 16 * jnp.finfo(x.dtype).eps * terms
+
+
+def polish(
+    network: RateNetwork, x: Vector, i: Vector, scale: Scalar, trapped: Flag
+) -> tuple[Vector, Flag]:
     """The fixed point next to x, by Newton's method, and whether it may be believed.
 
     In a chamber of a threshold-linear network the first step is exact and the second
-    refines its rounding; a point outside the chamber is not believed. Otherwise the
-    residual must fall fourfold in the first step, as it does where Newton's method
-    converges quadratically. In both cases the point must be near, within 2 % of the
-    scale of states and inputs, unless the trajectory is proven to be trapped around it,
-    and its residual must be at the level of rounding.
+    refines its rounding; a point outside the chamber, and not on its border, is not
+    believed. Otherwise the residual must fall fourfold in the first step, as it does
+    where Newton's method converges quadratically. In both cases every component must be
+    near, within 2 % of itself or 1e-4 of the problem's scale, unless the trajectory is
+    proven to be trapped around the point, and the residual must be rounding.
     """
 
     def newton(x):
@@ -55,49 +81,78 @@ def polish(network: RateNetwork, x: Vector, i: Vector, trapped: Flag) -> tuple[V
     first = newton(x)
     point = newton(first)
     if network.is_threshold_linear:
-        sigma = network.drive(x, i) > 0
-        genuine = jnp.all((network.drive(point, i) > 0) == sigma)
+        same = (network.drive(point, i) > 0) == (network.drive(x, i) > 0)
+        genuine = jnp.all(same | on_threshold(network, point, i, scale))
     else:
         before, after = residual(network, x, i), residual(network, first, i)
-        genuine = after <= jnp.maximum(before / 4, rounding(network, first, i))
+        least = jnp.max(rounding(network, first, i, scale))
+        genuine = after <= jnp.maximum(before / 4, least)
         point = newton(newton(point))
-    scale = jnp.maximum(jnp.max(jnp.abs(point)), jnp.max(jnp.abs(i)))
-    near = trapped | (jnp.max(jnp.abs(point - x)) <= 0.02 * scale)
-    exact = residual(network, point, i) <= rounding(network, point, i)
+    slack = 0.02 * jnp.maximum(jnp.abs(x), jnp.abs(point)) + 1e-4 * scale
+    near = trapped | jnp.all(jnp.abs(point - x) <= slack)
+    exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))
     return point, genuine & near & exact & jnp.all(jnp.isfinite(point))
 
 
-def judge(network: RateNetwork, i: Vector, journey: Journey, flow: Flow, final: Flag) -> Verdict:
+def judge(
+    network: RateNetwork,
+    i: Vector,
+    journey: Journey,
+    flow: Flow,
+    scale: Scalar,
+    confirmed: Flag,
+    final: Flag,
+) -> Verdict:
     """Judge the fixed point behind a halt, if there is one.
 
-    - *stable*: a believable point whose abscissa is below the marginal band;
-    - *unstable*: a believable point whose abscissa is above it, where the trajectory has
-      come to rest: it lies on the stable manifold up to rounding, so that it cannot leave;
+    - *stable*: a believable point whose abscissa is below the marginal band, around which
+      the trajectory is trapped, or at which it is `confirmed` to rest: it rested before, at
+      tolerances a hundred times looser, and went on towards the same point. (A trajectory
+      that only passes slowly, or is about to be thrown out by a non-normal Jacobian, does
+      not.)
+    - *unstable*: a believable point whose abscissa is above the band, where the trajectory
+      has come to rest: it lies on the stable manifold up to rounding, and cannot leave;
     - *marginal*: at rest where the abscissa is zero within the band, at the `final`, the
-      tightest, tolerances: there is no isolated point to polish.
+      tightest, tolerances, since there is no isolated point to polish; or on a threshold
+      whose two sides disagree about stability.
 
-    A trajectory that passes an unstable point, or one whose point cannot be believed, is
-    none of the three.
+    On a threshold, where u_j is zero up to rounding, the Jacobian is one-sided. Both sides,
+    all such neurons silent and all active, are judged, and the larger abscissa is reported.
     """
     x = journey.x
-    point, believed = polish(network, x, i, journey.trapped)
-    state = jnp.where(believed, point, x)
-    jacobian = network.jacobian(state, i)
-    abscissa = spectral_abscissa(jacobian)
+    point, believed = polish(network, x, i, scale, journey.trapped)
+    place = jnp.where(believed, point, x)
+    below = network.jacobian(place, i)
+    border = on_threshold(network, place, i, scale)
+    slope = jnp.where(border, 1.0, network.transfer.derivative(network.drive(place, i)))
+    above = network.linearised(slope.astype(x.dtype)) / network.tau[:, None]
+    abscissa_below = spectral_abscissa(below)
+    divisible = jnp.any(border) & jnp.isfinite(abscissa_below)
+    abscissa_above = spectral_abscissa(above, wanted=divisible)
+    abscissa_above = jnp.where(divisible, abscissa_above, abscissa_below)
+    abscissa = jnp.maximum(abscissa_below, abscissa_above)
     band = flow.marginal_abscissa(network)
+    divided = (jnp.minimum(abscissa_below, abscissa_above) < -band) & (abscissa >= -band)
 
-    above = believed & (abscissa > band)
-    adrift = jnp.max(jnp.abs(unstable_part(jacobian, x - state, wanted=above)))
-    scale = jnp.maximum(jnp.max(jnp.abs(state)), jnp.max(jnp.abs(i)))
-    held = adrift <= jnp.finfo(x.dtype).eps ** 0.75 * scale
+    saddle = believed & (abscissa > band) & ~divided
+    adrift = jnp.max(jnp.abs(unstable_part(below, x - place, wanted=saddle)))
+    size = jnp.maximum(jnp.max(jnp.abs(place)), scale)
+    held = adrift <= jnp.finfo(x.dtype).eps ** 0.75 * size
 
-    at_rest = journey.resting | journey.trapped | journey.exhausted
-    loosest = flow.tolerances(jnp.asarray(0), x.dtype)
-    slow = residual(network, x, i) <= loosest.steady_atol + loosest.steady_rtol * scale
+    loosest = flow.tolerances(jnp.asarray(0), scale)
+    resting = is_resting(network, x, i, loosest)
+    stable = believed & (abscissa < -band) & (journey.trapped | (resting & confirmed))
+    unstable = resting & saddle & held
+    last = resting & (final | journey.exhausted)
+    marginal = last & ((jnp.abs(abscissa) <= band) | (believed & divided))
+    at_rest = stable | unstable | marginal
+    # Evidence is given of the state returned: where the point was not reached, of x.
+    elsewhere = believed & ~at_rest
+    here = spectral_abscissa(network.jacobian(x, i), wanted=elsewhere)
     return Verdict(
-        state=state,
-        abscissa=abscissa,
-        stable=at_rest & believed & (abscissa < -band),
-        marginal=at_rest & (final | journey.exhausted) & slow & (jnp.abs(abscissa) <= band),
-        unstable=at_rest & above & held,
+        state=jnp.where(at_rest, place, x),
+        abscissa=jnp.where(elsewhere, here, abscissa),
+        stable=stable,
+        marginal=marginal,
+        unstable=unstable,
     )

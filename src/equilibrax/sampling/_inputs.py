@@ -46,9 +46,11 @@ class UniformCube(AbstractInputs):
             if bound.ndim > 1:
                 _checks.fail(name, "have shape () or (n,)", f"has shape {bound.shape}")
             _checks.finite(name, bound)
-        _checks.values(
-            "high", self.high - self.low, "be at least `low` everywhere", lambda v: v >= 0
-        )
+        if self.low.ndim == self.high.ndim == 1 and self.low.shape != self.high.shape:
+            _checks.fail("high", f"have shape {self.low.shape}", f"has shape {self.high.shape}")
+        if _checks.is_known(self.low):
+            least = np.asarray(self.low)
+            _checks.values("high", self.high, "be at least `low` everywhere", lambda v: v >= least)
 
     def check(self, n: int) -> None:
         """Raise `ValueError` if the bounds are for another number of neurons."""
@@ -113,6 +115,11 @@ def mixture_line(
     if len(partitions) < 2:
         _checks.fail("partitions", "hold two partitions at least", f"is {partitions}")
     a, b = partitions[:2]
+    if a + b > n:
+        _checks.fail("partitions", f"hold at most {n} neurons", f"holds {a + b}")
+    mixture = _checks.floating("mixture", mixture)
+    if mixture.ndim != 1:
+        _checks.fail("mixture", "have shape (m,)", f"has shape {mixture.shape}")
     line = jnp.zeros((*mixture.shape, n), mixture.dtype)
     line = line.at[:, :a].set(1 - mixture[:, None])
     return line.at[:, a : a + b].set(mixture[:, None])

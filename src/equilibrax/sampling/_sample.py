@@ -48,6 +48,13 @@ class Samples(eqx.Module):
         """Share of the inputs drawn that have no stable fixed point."""
         return 1 - self.counts[Outcome.STABLE] / self.drawn
 
+    def only_stable(self) -> "Samples":
+        """The rows whose outcome is `STABLE`."""
+        rows = jnp.flatnonzero(self.outcome == Outcome.STABLE)
+        if len(rows) == len(self):
+            return self
+        return eqx.tree_at(_rows, self, [column[rows] for column in _rows(self)])
+
     def describe(self) -> str:
         """The counts in one line."""
         parts = [f"{count} {outcome.name}" for outcome, count in self.counts.items() if count]
