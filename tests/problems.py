@@ -8,6 +8,7 @@ the abscissa or the period is known in closed form, it is given.
 import dataclasses
 from collections.abc import Callable
 
+import diffrax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -149,7 +150,12 @@ ENDS: dict[str, End] = {
     ),
     "steep": End(
         lambda: eqb.RateNetwork(np.asarray([[-0.1]]), bias=1.0, transfer=steep), (0.0,),
-        (Outcome.STABLE,),
+        (Outcome.STABLE,), method=eqb.Flow(solver=diffrax.Kvaerno5()),
+    ),
+    # An explicit solver takes a thousand steps for each time constant, and bounces.
+    "stiff": End(
+        lambda: eqb.RateNetwork(np.asarray([[-0.1]]), bias=1.0, transfer=steep), (0.0,),
+        (Outcome.NOT_SETTLED,), method=eqb.Flow(max_steps=500),
     ),
     "not-a-number": End(lambda: eqb.two_neuron(), (np.nan, 1.0), (Outcome.INVALID,)),
     "infinite": End(lambda: eqb.two_neuron(), (1.0, -np.inf), (Outcome.INVALID,)),

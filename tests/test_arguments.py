@@ -1,6 +1,7 @@
-"""Bad arguments to everything but the networks: one clear error, before any tracing."""
+"""Bad arguments: one clear error, before any tracing."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import equilibrax as eqb
 
 KEY = jax.random.key(0)
+EYE = np.eye(2)
 NET = eqb.two_neuron()
 CUBE = eqb.UniformCube()
 MODEL = eqb.FeedForward(2, 2, 2, key=KEY)
@@ -20,7 +22,49 @@ def find(inputs, **options):
     return eqb.find_fixed_points(NET, inputs, **options)
 
 
+NETWORKS = {
+    "not square": (lambda: eqb.RateNetwork(np.zeros((5, 4))), "`weights` must have shape (n, n), but has shape (5, 4)"),
+    "a vector": (lambda: eqb.RateNetwork(np.zeros(3)), "`weights` must have shape (n, n)"),
+    "no neurons": (lambda: eqb.RateNetwork(np.zeros((0, 0))), "`weights` must have shape (n, n)"),
+    "ragged": (lambda: eqb.RateNetwork([[1.0], [1.0, 2.0]]), "`weights` must be a rectangular array"),
+    "nan weight": (lambda: eqb.RateNetwork(EYE * np.nan), "`weights` must be finite, but holds nan at index (0, 0)"),
+    "infinite weight": (lambda: eqb.RateNetwork(np.asarray([[0, np.inf], [0, 0]])), "index (0, 1)"),
+    "integers": (lambda: eqb.RateNetwork(np.eye(2, dtype=int)), "`weights` must have dtype float32 or float64, but has dtype int64"),
+    "complex": (lambda: eqb.RateNetwork(EYE * 1j), "has dtype complex128"),
+    "half precision": (lambda: eqb.RateNetwork(EYE.astype(np.float16)), "has dtype float16"),
+    "bias shape": (lambda: eqb.RateNetwork(EYE, bias=np.zeros(3)), "`bias` must have shape () or (2,), but has shape (3,)"),
+    "bias nan": (lambda: eqb.RateNetwork(EYE, bias=np.nan), "`bias` must be finite"),
+    "tau zero": (lambda: eqb.RateNetwork(EYE, tau=0), "`tau` must be positive and finite, but holds 0.0"),
+    "tau negative": (lambda: eqb.RateNetwork(EYE, tau=np.asarray([1.0, -1.0])), "holds -1.0 at index (1,)"),
+    "convention": (lambda: eqb.RateNetwork(EYE, convention="current"), "`convention` must be one of 'voltage', 'activity', 'recurrent', but is 'current'"),
+    "transfer name": (lambda: eqb.RateNetwork(EYE, transfer="relu"), "`transfer` must be a transfer function"),
+    "transfer shape": (lambda: eqb.RateNetwork(EYE, transfer=jnp.sum), "`transfer` must be elementwise"),
+    "partitions": (lambda: eqb.RateNetwork(EYE, partitions=(2, 2)), "`partitions` must hold at most 2 neurons"),
+    "empty partition": (lambda: eqb.partitioned((2, 0)), "`partitions` must be a positive integer"),
+    "negative weight": (lambda: eqb.partitioned(w_i=-8.0), "`w_i` must be finite and not negative"),
+    "three weights": (lambda: eqb.two_neuron((1.0, 2.0, 3.0)), "`w_self` must have shape () or (2,), but has shape (3,)"),
+    "small ring": (lambda: eqb.ring(2), "`n` must be an integer of at least 3, but is 2"),
+    "no key": (lambda: eqb.random_ei(10, key=3), "`key` must be one PRNG key"),
+    "density": (lambda: eqb.random_ei(10, key=jax.random.key(0), density=1.5), "`density` must be a number above 0 and below 1"),
+    "graph values": (lambda: eqb.from_graph([[0, 2], [0, 0]]), "`adjacency` must hold only 0 and 1"),
+    "self edges": (lambda: eqb.from_graph([[1, 0], [0, 0]]), "`adjacency` must have a zero diagonal"),
+    "epsilon": (lambda: eqb.from_graph([[0, 1], [1, 0]], epsilon=0.4), "`epsilon` must be a number above 0 and below 0.333333"),
+    "exponent": (lambda: eqb.power_law(1.0, 0.5), "`exponent` must be at least 1"),
+    "complex weight": (lambda: eqb.two_neuron(1j), "`w_self` must be a real number"),
+    "weight in words": (lambda: eqb.two_neuron(w_cross="a"), "`w_cross` must be a real number"),
+    "ring in words": (lambda: eqb.ring(5, "a"), "`w_0` must be a real number"),
+    "ring of vectors": (lambda: eqb.ring(5, -4.0, np.ones(3)), "`w_1` must be one number, but has shape (3,)"),
+    "partitions not a sequence": (lambda: eqb.partitioned(5), "`partitions` must be a sequence of positive integers, but is 5"),
+    "ragged graph": (lambda: eqb.from_graph([[0, 1], [0]]), "`adjacency` must have shape (n, n), but is not rectangular"),
+    "not elementwise": (lambda: eqb.RateNetwork(EYE, transfer=jax.nn.softmax), "`transfer` must be elementwise"),
+    "less its mean": (lambda: eqb.RateNetwork(EYE, transfer=lambda u: u - u.mean()), "`transfer` must be elementwise"),
+    "failing transfer": (lambda: eqb.RateNetwork(EYE, transfer=lambda u: u @ jnp.ones((9, 9))), "`transfer` must map an array of drives"),
+    "module with functions": (lambda: eqb.RateNetwork(EYE, transfer=eqx.nn.MLP(3, 3, 3, 1, key=KEY)), "`transfer` must"),
+}  # fmt: skip
+
+
 CASES = {
+    **NETWORKS,
     "width": (lambda: find(np.zeros((3, 4))), "`inputs` must have shape (..., 2), but has shape (3, 4)"),
     "scalar": (lambda: find(1.0), "`inputs` must have shape (..., 2)"),
     "integer inputs": (lambda: find(np.zeros((3, 2), int)), "`inputs` must have dtype float32 or float64"),
@@ -46,6 +90,7 @@ CASES = {
     "distribution": (lambda: eqb.sample_fixed_points(NET, (-1, 1), 5, key=KEY), "`inputs` must be a distribution"),
     "key": (lambda: eqb.sample_fixed_points(NET, CUBE, 5, key=0), "`key` must be one PRNG key"),
     "keys": (lambda: eqb.sample_fixed_points(NET, CUBE, 5, key=jax.random.split(KEY)), "`key` must be one PRNG key"),
+    "sampling method": (lambda: eqb.sample_fixed_points(NET, CUBE, 5, key=KEY, method="flow"), "`method` must be a Flow"),
     "keep": (lambda: eqb.sample_fixed_points(NET, CUBE, 5, key=KEY, keep="some"), "`keep` must be 'stable' or 'all'"),
     "no hidden units": (lambda: eqb.FeedForward(2, 0, 2, key=KEY), "`hidden_size` must be a positive integer"),
     "a batch to a model": (lambda: MODEL(jnp.ones((3, 2))), "use jax.vmap(model) for a batch"),
@@ -55,7 +100,7 @@ CASES = {
     "nan targets": (lambda: eqb.train(MODEL, (PAIRS[0], PAIRS[1].at[0].set(np.nan)), key=KEY), "`data` must be finite"),
     "no pairs": (lambda: eqb.train(MODEL, (PAIRS[0][:0], PAIRS[1][:0]), key=KEY), "m at least 1"),
     "unequal pairs": (lambda: eqb.train(MODEL, (PAIRS[0][:3], PAIRS[1]), key=KEY), "`data` must hold two arrays"),
-    "target width": (lambda: eqb.train(MODEL, (PAIRS[0], jnp.ones((8, 3))), key=KEY), "`data` must have targets of shape (m, 2)"),
+    "target width": (lambda: eqb.train(MODEL, (PAIRS[0], jnp.ones((8, 3))), key=KEY), "`model` must answer an input of shape (2,) with shape (3,)"),
     "few draws": (lambda: eqb.distill(NET, key=KEY, n_draws=3), "`n_draws` must be an integer of at least 20"),
     "no restarts": (lambda: eqb.distill(NET, key=KEY, n_draws=20, n_test=10, restarts=0), "`restarts` must be a positive integer"),
     "one partition": (lambda: eqb.mixture_line((2,), 3, jnp.zeros(1)), "`partitions` must hold two partitions"),

@@ -1,5 +1,6 @@
-"""The command line as its users meet it: in its own process, in single precision."""
+"""The command line: `reproduce` in a process of its own and in single precision, the rest here."""
 
+import errno
 import json
 import os
 import subprocess
@@ -90,6 +91,19 @@ def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     np.testing.assert_array_equal(network.weights, eqb.two_neuron().weights)
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["sample", "--out", "a.parquet", "--draws", "600", "network:two-neuron"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "equilibrax: No space left on device\n"
+    assert os.listdir(tmp_path) == []
+
+
 def test_networks_of_the_command_line(tmp_path):
     np.save(tmp_path / "w.npy", np.eye(3) / 2)
     kinds = {
@@ -123,6 +137,10 @@ MISTAKES = {
     "no steps": ["reproduce", "--out", "a", "--steps", "0"],
     "file as folder": ["reproduce", "--out", "text"],
     "no sizes": ["benchmark", "--out", "a", "--sizes", "0"],
+    "empty weights": ["sample", "--out", "a", "network:file", "--network.path", "empty.npy"],
+    "an archive": ["sample", "--out", "a", "network:file", "--network.path", "archive.npy"],
+    "huge seed": ["sample", "--out", "a", "--seed", str(2**80)],
+    "file to replace is a folder": ["sample", "--out", "folder", "--force"],
 }
 
 
@@ -130,6 +148,10 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_exit_code_two(case, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("not what you think")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "archive.npy").write_bytes(b"PK\x03\x04 but no archive")
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir(tmp_path))
     with pytest.raises(SystemExit) as caught:
         cli.main(MISTAKES[case])
     assert caught.value.code == 2
@@ -137,7 +159,7 @@ def test_a_mistake_is_one_line_and_exit_code_two(case, tmp_path, capsys, monkeyp
     assert printed.err.startswith("equilibrax: ")
     assert len(printed.err.splitlines()) == 1
     assert "Traceback" not in printed.err
-    assert sorted(os.listdir(tmp_path)) == ["text"]
+    assert sorted(os.listdir(tmp_path)) == before
     assert (tmp_path / "text").read_text() == "not what you think"
 
 

@@ -76,12 +76,14 @@ def test_jit_and_vmap_compose(reference, batch, settled):
     np.testing.assert_allclose(jitted.state, settled.state, rtol=0, atol=1e-13)
     mapped = jax.vmap(lambda i: eqb.find_fixed_points(reference, i).state)(batch)
     np.testing.assert_allclose(mapped, settled.state, rtol=0, atol=1e-13)
-    scales = jnp.asarray([1.0, 0.5])
     over_networks = jax.vmap(
-        lambda s: eqb.find_fixed_points(eqb.RateNetwork(s * reference.weights), batch[:8]).state
-    )(scales)
-    alone = eqb.find_fixed_points(eqb.RateNetwork(0.5 * reference.weights), batch[:8])
-    np.testing.assert_allclose(over_networks[1], alone.state, rtol=0, atol=1e-12)
+        lambda s: eqb.find_fixed_points(eqb.RateNetwork(s * reference.weights), batch[:8])
+    )(jnp.asarray([1.0, 0.5]))
+    np.testing.assert_allclose(over_networks.state[0], settled.state[:8], rtol=0, atol=1e-12)
+    assert bool(over_networks.stable.all())
+    x, i = np.asarray(over_networks.state[1]), np.asarray(batch[:8])
+    balance = -x + np.maximum(x, 0) @ (0.5 * np.asarray(reference.weights)).T + i
+    np.testing.assert_allclose(balance, 0, atol=1e-12)
 
 
 def test_one_trace_per_shape():

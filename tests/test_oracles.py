@@ -25,6 +25,9 @@ def test_settled_states_agree_with_lsoda(name):
         assert stable.mean() > 0.97, found.counts
         error = np.abs(np.asarray(found.state)[stable] - expected[stable])
         assert error.max() < tolerance
+        # Certificates are tables of chambers, in every convention and for any tau.
+        tabulated = network.is_threshold_linear and n <= 8
+        assert (float(found.certified.mean()) > 0.97) == tabulated
 
 
 def test_evidence_is_true_of_the_state(reference):

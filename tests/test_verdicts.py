@@ -84,7 +84,7 @@ def test_throw_names_counts_and_remedies():
     assert "3 of 4 inputs have no stable fixed point" in message
     assert "2 DIVERGED: " + Outcome.DIVERGED.message in message
     assert "1 INVALID: " + Outcome.INVALID.message in message
-    found = eqb.find_fixed_points(network, inputs[1:2], throw=True)
+    found = eqb.find_fixed_points(network, inputs[[1, 1, 1, 1]], throw=True)
     assert bool(found.stable.all())
 
 

@@ -7,7 +7,7 @@ inside `jax.jit` an array is only a tracer, and its values are the caller's word
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import jax
@@ -52,10 +52,18 @@ def floating(name: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
-def shape(name: str, value: Array, expected: tuple[int, ...], words: str = "") -> None:
-    """`value` has exactly this shape; ``words`` may name the axes."""
-    if value.shape != expected:
-        fail(name, f"have shape {words or expected}", f"has shape {value.shape}")
+def scalar(name: str, value: Any) -> Array:
+    """`value` as one float32 or float64 number."""
+    value = floating(name, value)
+    if value.shape != ():
+        fail(name, "be one number", f"has shape {value.shape}")
+    return value
+
+
+def per_neuron(name: str, value: Array, n: int) -> None:
+    """`value` is one number for all n neurons, or one for each."""
+    if value.shape not in ((), (n,)):
+        fail(name, f"have shape () or ({n},)", f"has shape {value.shape}")
 
 
 def values(name: str, value: Array, must: str, test: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -91,6 +99,13 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
     if value < minimum:
         fail(name, f"be {kind}", f"is {value}")
     return value
+
+
+def sizes(name: str, value: Any) -> tuple[int, ...]:
+    """A sequence of positive integers, as a tuple."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        fail(name, "be a sequence of positive integers", f"is {value!r}", TypeError)
+    return tuple(integer(name, size) for size in value)
 
 
 def number(name: str, value: Any, *, above: float, below: float = float("inf")) -> float:

@@ -1,12 +1,14 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def write_whole(
@@ -69,3 +71,16 @@ def whole_folder(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
                 os.replace(file, path / file.name)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_json(path: Path, report: Any) -> None:
+    """Write a report of Python's own types; what is not a number becomes null."""
+
+    def sound(value):
+        if isinstance(value, dict):
+            return {name: sound(part) for name, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [sound(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    path.write_text(json.dumps(sound(report), indent=2, allow_nan=False) + "\n")

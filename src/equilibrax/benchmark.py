@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array
-from tqdm import tqdm
 
 from . import _checks
+from ._progress import progress_bar
 from .approximation import approximate, forward
 from .fixed_points import Flow, find_fixed_points
 from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
@@ -88,15 +88,12 @@ def solve_vs_forward(
 
     **Raises:** `ValueError` for sizes or limits out of range.
     """
-    sizes = sorted({_checks.integer("sizes", size) for size in sizes})
+    sizes = sorted(set(_checks.sizes("sizes", sizes)))
     neurons = [_checks.integer("neurons", n, minimum=2) for n in neurons]
     repeats = _checks.integer("repeats", repeats)
     limit_s = _checks.number("limit_s", limit_s, above=0.0)
     cells = []
-    disable = None if progress else True
-    with tqdm(
-        total=len(sizes) * len(neurons), desc="timing", unit=" cells", disable=disable
-    ) as bar:
+    with progress_bar(len(sizes) * len(neurons), "timing", "cells", progress) as bar:
         for n in neurons:
             keys = jax.random.split(jax.random.fold_in(_checks.key(key), n), 4)
             network = example_network(n, keys[0])

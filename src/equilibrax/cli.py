@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +16,7 @@ from jax.errors import JaxRuntimeError
 from tyro.conf import subcommand
 
 from . import benchmark as timing, figures, reproduce as paper
-from ._files import check_absent, whole_folder
+from ._files import check_absent, whole_folder, write_json
 from .approximation import approximate, evaluate, load_model, save_model
 from .fixed_points import Flow
 from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
@@ -155,15 +154,23 @@ class Reproduce:
         report = paper.reproduce(**_fields(self), progress=True)
         total = self.draws + self.test_draws
         print(f"settled {total} inputs in {report['settling_seconds']:.1f} s")
-        print(f"\n{'recurrent network':26}{'measured':>10}{'known':>10}")
-        for name, row in report["recurrent"].items():
-            print(f"{name:26}{row['measured']:10.4f}{row['oracle']:10.4f}")
-        print(f"\n{'hidden units':>12}{'error':>10}{'winner':>10}{'switch':>10}")
-        for row in report["approximations"]:
-            print(
-                f"{row['hidden']:12}{row['normalised_error']:10.4f}"
-                f"{row['winner_agreement']:10.4f}{row['switch']:10.4f}"
-            )
+        print()
+        _print_table(
+            ("recurrent network", "measured", "known"),
+            [
+                (name, f"{row['measured']:.4f}", f"{row['oracle']:.4f}")
+                for name, row in report["recurrent"].items()
+            ],
+        )
+        print()
+        columns = ("normalised_error", "winner_agreement", "switch")
+        _print_table(
+            ("hidden units", "error", "winner", "switch"),
+            [
+                (str(row["hidden"]), *(f"{row[name]:.4f}" for name in columns))
+                for row in report["approximations"]
+            ],
+        )
         print(f"\nfigures and report.json are in {self.out}")
 
 
@@ -246,6 +253,7 @@ class Train:
             restarts=self.restarts,
             steps=self.steps,
             batch_size=self.batch_size,
+            progress=True,
         )
         save_model(self.out, fitted.model, overwrite=self.force)
         print(_describe(fitted.evaluation))
@@ -301,20 +309,21 @@ class Benchmark:
                 key=jax.random.key(self.seed),
                 progress=True,
             )
-            text = json.dumps({"hardware": machine, "cells": cells}, indent=2) + "\n"
             name = folder / f"solve_vs_forward_{machine['platform']}"
-            name.with_suffix(".json").write_text(text)
+            write_json(name.with_suffix(".json"), {"hardware": machine, "cells": cells})
             figures.save(figures.solve_against_forward(cells), name.with_suffix(".png"))
-        print(f"{'n':>5}{'batch':>10}{'settle us':>12}{'forward us':>12}{'ratio':>10}")
+        rows = []
         for cell in cells:
             settle, forward = (
                 1e6 * cell[what]["median_s"] / cell["batch"] for what in ("solve", "forward")
             )
-            mark = " (extrapolated)" if cell["solve"]["extrapolated"] else ""
-            print(
-                f"{cell['n']:5}{cell['batch']:10}{settle:12.3f}{forward:12.4f}"
-                f"{cell['ratio']:10.1f}{mark}"
+            mark = "*" if cell["solve"]["extrapolated"] else ""
+            ratio = f"{cell['ratio']:.1f}{mark}"
+            rows.append(
+                (str(cell["n"]), str(cell["batch"]), f"{settle:.3f}{mark}", f"{forward:.4f}", ratio)
             )
+        _print_table(("n", "batch", "settle us", "forward us", "ratio"), rows)
+        print("us: microseconds per input; *: extrapolated from a smaller batch")
         print(f"the same as JSON and a plot are in {self.out}")
 
 
@@ -325,6 +334,13 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Benchmark, subcommand("benchmark")]
 )
+
+
+def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Rows of text under their headings, flush right."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    for row in (headings, *rows):
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
 
 
 def _fields(command) -> dict:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from . import _checks
-from .approximation import FeedForward, forward, partition_sums, winner
+from .approximation import FeedForward, forward, partition_sums, winner, winner_agreement
 from .fixed_points import Flow, find_fixed_points
 from .networks import RateNetwork
 from .sampling import Samples, mixture_line
@@ -156,7 +156,7 @@ def mixture_response(
     model: Any,
     ax: Axes | None = None,
     *,
-    num_points: int = 401,
+    num_points: int = 1001,
     method: Flow | None = None,
 ) -> Axes:
     """Responses of both networks along the mixture line. Muir (2018), Fig. 2b.
@@ -202,19 +202,19 @@ def decision_boundary(
 
     Grey: both networks have the same winner; orange: the approximation has another one.
     Inputs for which the recurrent network has no winner are left out. Dashed: the ideal
-    boundary, equal sums.
+    boundary, equal sums. The first `num_points` inputs are drawn; the shares are of all.
     """
     partitions = _partitions(network)
     ax = _axes(ax, (4.6, 4.6))
-    inputs, rates = samples.inputs[:num_points], samples.rates[:num_points]
-    recurrent = np.asarray(winner(rates, partitions))
-    approximate = np.asarray(winner(forward(model, inputs), partitions))
+    output = forward(model, samples.inputs)
+    share = 100 * (1 - float(winner_agreement(output, samples.rates, partitions)))
+    inputs, rates, output = (a[:num_points] for a in (samples.inputs, samples.rates, output))
+    recurrent, approximate = (np.asarray(winner(a, partitions)) for a in (rates, output))
     sums = np.asarray(partition_sums(inputs, partitions))
     contested = recurrent >= 0
     wrong = contested & (approximate != recurrent)
     right = contested & ~wrong
     dots = {"s": 5, "lw": 0, "rasterized": True}
-    share = 100 * wrong.sum() / max(1, contested.sum())
     ax.scatter(*sums[right, :2].T, color="0.6", **dots, label=f"same winner ({100 - share:.1f} %)")
     ax.scatter(*sums[wrong, :2].T, color=ORANGE, **dots, label=f"other winner ({share:.1f} %)")
     limit = float(np.abs(sums).max())

@@ -4,7 +4,6 @@ Muir, Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042, on the two-par
 network {N, w_E, w_I, b} = {5, 2.5, 8, 0}.
 """
 
-import json
 import os
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _checks, figures
-from ._files import whole_folder
+from ._files import whole_folder, write_json
 from .approximation import approximate, competition, partition_sums, save_model, switch_point
 from .benchmark import hardware
 from .fixed_points import find_fixed_points
@@ -66,7 +65,7 @@ def reproduce(
     - `steps`: of Adam.
     - `seed`: of everything.
     - `force`: write into a folder that is not empty.
-    - `progress`: show a progress bar, unless the standard error is not a terminal.
+    - `progress`: show progress bars, unless the standard error is not a terminal.
 
     **Returns:** what `report.json` holds: every figure beside its oracle, and a table of the
     approximations by width.
@@ -77,7 +76,7 @@ def reproduce(
     """
     draws = _checks.integer("draws", draws, minimum=20)
     test_draws = _checks.integer("test_draws", test_draws, minimum=10)
-    widths = tuple(_checks.integer("widths", width) for width in widths)
+    widths = _checks.sizes("widths", widths)
     if not widths:
         _checks.fail("widths", "hold at least one number of hidden units", "is empty")
     restarts = _checks.integer("restarts", restarts)
@@ -101,6 +100,7 @@ def reproduce(
                 restarts=restarts if width < 50 else max(1, restarts // 8),
                 steps=steps,
                 key=jax.random.fold_in(key, width),
+                progress=progress,
             )
             found = fitted.evaluation
             table.append(
@@ -132,7 +132,7 @@ def reproduce(
         _, test = split(samples, (draws, test_draws))
         draw(folder, network, models[0], test)
         save_model(folder / "model.safetensors", models[0])
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        write_json(folder / "report.json", report)
     return report
 
 
@@ -142,7 +142,7 @@ def measure(network: RateNetwork, samples) -> dict[str, float]:
 
     positive = UniformCube(jnp.zeros(5), jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0]))
     key = jax.random.key(1)
-    contest = competition(sample_fixed_points(network, positive, 20_000, key=key))
+    contest = competition(sample_fixed_points(network, positive, samples.drawn, key=key))
     measured["positive_inputs_winner"] = contest["one_active"]
     measured["positive_inputs_raw_sum"] = contest["raw_sum"]
 

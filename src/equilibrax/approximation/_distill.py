@@ -1,5 +1,7 @@
 """`distill`: from a recurrent network to a feed-forward one, in one call."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from .. import _checks
+from .._progress import progress_meter
 from .._types import Vector
 from ..fixed_points import Flow, Outcome
 from ..networks import RateNetwork
@@ -67,7 +70,7 @@ def distill(
     - `n_test`: inputs to settle for the test split, at least 10.
     - `hidden`, `restarts`, `steps`, `batch_size`, `optimizer`: as for `approximate`.
     - `method`: how to settle, as for `find_fixed_points`.
-    - `progress`: show a progress bar while settling.
+    - `progress`: show progress bars, unless the standard error is not a terminal.
 
     **Returns:** an `Approximation`.
 
@@ -86,6 +89,7 @@ def distill(
     return approximate(
         samples, test_share=n_test / (n_draws + n_test), key=key_train, hidden=hidden,
         restarts=restarts, steps=steps, batch_size=batch_size, optimizer=optimizer,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -103,6 +107,7 @@ def approximate(
     steps: int = 8000,
     batch_size: int = 256,
     optimizer: optax.GradientTransformation | None = None,
+    progress: bool = False,
 ) -> Approximation:
     r"""`distill` from samples that are there already.
 
@@ -123,6 +128,7 @@ def approximate(
     - `restarts`: how many networks are trained.
     - `steps`, `batch_size`, `optimizer`: as for `train`; if absent, the optimiser is Adam
       with a rate that rises to 0.01 in 5 % of the steps and falls to 0 on half a cosine.
+    - `progress`: show a progress bar, unless the standard error is not a terminal.
 
     **Returns:** an `Approximation`.
 
@@ -131,13 +137,10 @@ def approximate(
     """
     if not isinstance(samples, Samples):
         _checks.fail("samples", "be Samples", f"is {type(samples).__name__}", TypeError)
-    n, partitions = samples.network.num_neurons, samples.network.partitions
-    hidden = n if hidden is None else hidden
+    hidden = samples.network.num_neurons if hidden is None else hidden
     _check_plan(hidden, restarts, steps, batch_size)
     test_share = _checks.number("test_share", test_share, above=0.0, below=1.0)
-    if optimizer is None:
-        rate = optax.warmup_cosine_decay_schedule(0.0, 0.01, max(1, steps // 20), max(2, steps))
-        optimizer = optax.adam(rate)
+    optimizer = cosine_adam(steps) if optimizer is None else optimizer
     samples = samples.only_stable()
     m = len(samples)
     num_test = round(test_share * m)
@@ -147,32 +150,59 @@ def approximate(
         _checks.fail("samples", must, f"holds {samples.describe()}")
     sizes = (m - num_test - num_validation, num_validation, num_test)
     training, validation, test = split(samples, sizes)
-    dtype = samples.inputs.dtype
     key_batches, key_models = jax.random.split(_checks.key(key))
-
-    @eqx.filter_jit
-    def run(keys, training, validation):
-        def one(key):
-            model = FeedForward(n, hidden, n, key=key, dtype=dtype)
-            done = fit(model, training[0], training[1], optimizer, steps, batch_size, key_batches)
-            output = jax.vmap(done.model)(validation[0])
-            error = normalised_error(output, validation[1])
-            agreement = jnp.ones_like(error)
-            if partitions:
-                agreement = jnp.nan_to_num(winner_agreement(output, validation[1], partitions))
-            return done.model, done.losses, error, agreement
-
-        models, losses, errors, agreements = jax.vmap(one)(keys)
-        close = errors <= CLOSE * jnp.nanmin(errors)
-        best = jnp.lexsort((errors, jnp.where(close, -agreements, jnp.inf)))[0]
-        return jax.tree.map(lambda leaf: leaf[best], models), losses, errors
-
-    pairs = [(part.inputs, part.rates) for part in (training, validation)]
-    model, losses, errors = run(jax.random.split(key_models, restarts), *pairs)
+    model, losses, errors = _best_of(
+        jax.random.split(key_models, restarts),
+        key_batches,
+        (training.inputs, training.rates),
+        (validation.inputs, validation.rates),
+        samples.network.partitions,
+        hidden,
+        optimizer,
+        steps,
+        batch_size,
+        progress_meter(steps, progress),
+    )
     evaluation = evaluate(model, test)
     return Approximation(
         samples.network, model, evaluation, errors, losses, samples.drawn, samples.counts
     )
+
+
+@functools.cache
+def cosine_adam(steps: int) -> optax.GradientTransformation:
+    """Adam whose rate rises to 0.01 in 5 % of the steps and falls to 0 on half a cosine."""
+    rise = max(1, steps // 20)
+    rate = optax.warmup_cosine_decay_schedule(0.01 / rise, 0.01, rise, max(2, steps))
+    return optax.adam(rate)
+
+
+@eqx.filter_jit
+def _best_of(
+    keys, key_batches, training, validation, partitions, hidden, optimizer, steps, batch_size, meter
+):
+    """Train one network from each key; the best model, all losses, all validation errors."""
+    (inputs, targets), n = training, training[0].shape[1]
+    meter_state = meter.init()
+
+    def one(key):
+        model = FeedForward(n, hidden, n, key=key, dtype=inputs.dtype)
+        run, state = fit(
+            model, inputs, targets, optimizer, steps, batch_size, key_batches, meter, meter_state
+        )
+        output = jax.vmap(run.model)(validation[0])
+        error = normalised_error(output, validation[1])
+        agreement = jnp.ones_like(error)
+        if partitions:
+            agreement = jnp.nan_to_num(winner_agreement(output, validation[1], partitions))
+        return run.model, run.losses, error, agreement, state
+
+    out_axes = (0, 0, 0, 0, None)
+    models, losses, errors, agreements, meter_state = jax.vmap(one, out_axes=out_axes)(keys)
+    meter.close(meter_state)
+    close = errors <= CLOSE * jnp.nanmin(errors)
+    best = jnp.lexsort((errors, jnp.where(close, -agreements, jnp.inf)))[0]
+    return jax.tree.map(lambda leaf: leaf[best], models), losses, errors
 
 
 def _check_plan(hidden: int | None, restarts: int, steps: int, batch_size: int) -> None:

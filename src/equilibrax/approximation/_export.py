@@ -7,9 +7,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
-from safetensors import SafetensorError
 
 from .._files import write_whole
 from ._feedforward import FeedForward
@@ -26,6 +23,9 @@ def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool =
     **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
     from the disk, in which case nothing is left behind and an older file stays.
     """
+    # Here, since the core works without it.
+    import safetensors.numpy
+
     arrays = {name: np.asarray(getattr(model, name)) for name in _NAMES}
     content = safetensors.numpy.save(arrays, metadata={"format": FORMAT})
     write_whole(path, lambda file: file.write(content), overwrite=overwrite)
@@ -37,11 +37,13 @@ def load_model(path: str | os.PathLike) -> FeedForward:
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds other
     arrays, or was written by another version.
     """
+    import safetensors
+
     try:
         with safetensors.safe_open(Path(path), framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if metadata.get("format") != FORMAT or set(arrays) != set(_NAMES):
         raise ValueError(f"{path} holds no model that this version reads ({FORMAT}).")

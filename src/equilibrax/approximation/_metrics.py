@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..sampling import Samples, mixture_line
-from ._train import as_pairs
+from ._train import as_pairs, check_fit
 
 
 def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -> Float[Array, ""]:
@@ -104,9 +104,7 @@ def evaluate(model, samples: Samples) -> Evaluation:
     **Raises:** `ValueError` if no sample is stable.
     """
     inputs, targets = as_pairs(samples)
-    out = eqx.filter_eval_shape(model, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
-    if out.shape != targets.shape[1:]:
-        _checks.fail("model", f"answer with shape {targets.shape[1:]}", f"answers with {out.shape}")
+    check_fit(model, inputs, targets)
     output = forward(model, inputs)
     partitions = samples.network.partitions
     nan = jnp.asarray(jnp.nan, output.dtype)

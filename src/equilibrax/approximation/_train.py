@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from .. import _checks
+from .._progress import progress_meter
 from ..sampling import Samples
 
 
@@ -34,6 +35,7 @@ def train(
     steps: int = 6000,
     batch_size: int = 256,
     key: Array,
+    progress: bool = False,
 ) -> Training:
     r"""Fit a model to (input, fixed point) pairs by stochastic gradient descent.
 
@@ -52,6 +54,7 @@ def train(
     - `steps`: how many, at least one.
     - `batch_size`: pairs in each step.
     - `key`: PRNG key of the batches.
+    - `progress`: show a progress bar, unless the standard error is not a terminal.
 
     **Returns:** a `Training`.
 
@@ -62,13 +65,12 @@ def train(
     steps = _checks.integer("steps", steps)
     batch_size = _checks.integer("batch_size", batch_size)
     key = _checks.key(key)
-    optimizer = _adam() if optimizer is None else optimizer
+    optimizer = adam(1e-3) if optimizer is None else optimizer
     if not isinstance(optimizer, optax.GradientTransformation):
         _checks.fail("optimizer", "be an Optax optimiser", f"is {optimizer!r}", TypeError)
-    out = eqx.filter_eval_shape(model, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
-    if out.shape != targets.shape[1:]:
-        _checks.fail("data", f"have targets of shape (m, {out.shape[0]})", f"has {targets.shape}")
-    return _train(model, inputs, targets, optimizer, steps, batch_size, key)
+    check_fit(model, inputs, targets)
+    meter = progress_meter(steps, progress)
+    return _train(model, inputs, targets, optimizer, steps, batch_size, key, meter)
 
 
 def as_pairs(data: Samples | tuple[Array, Array]) -> tuple[Array, Array]:
@@ -90,19 +92,33 @@ def as_pairs(data: Samples | tuple[Array, Array]) -> tuple[Array, Array]:
     return inputs, targets
 
 
+def check_fit(model: Any, inputs: Array, targets: Array) -> None:
+    """Raise unless the model maps an input to something of the target's shape."""
+    out = eqx.filter_eval_shape(model, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    if getattr(out, "shape", None) != targets.shape[1:]:
+        must = f"answer an input of shape {inputs.shape[1:]} with shape {targets.shape[1:]}"
+        _checks.fail("model", must, f"answers with {out}")
+
+
 @functools.cache
-def _adam() -> optax.GradientTransformation:
-    # One object, so that training again finds the program compiled.
-    return optax.adam(1e-3)
+def adam(rate: float) -> optax.GradientTransformation:
+    """Adam; the same object for the same rate, so that training again compiles nothing."""
+    return optax.adam(rate)
 
 
 @eqx.filter_jit
-def _train(model, inputs, targets, optimizer, steps, batch_size, key) -> Training:
-    return fit(model, inputs, targets, optimizer, steps, batch_size, key)
+def _train(model, inputs, targets, optimizer, steps, batch_size, key, meter) -> Training:
+    start = meter.init()
+    run, state = fit(model, inputs, targets, optimizer, steps, batch_size, key, meter, start)
+    meter.close(state)
+    return run
 
 
-def fit(model, inputs, targets, optimizer, steps, batch_size, key) -> Training:
-    """All steps, as one scan; not compiled by itself, so that it can be batched."""
+def fit(
+    model, inputs, targets, optimizer, steps, batch_size, key, meter, meter_state
+) -> tuple[Training, Any]:
+    """All steps, as one scan, and the state of the progress meter after them; not compiled
+    by itself, so that it can be batched."""
     parameters, static = eqx.partition(model, eqx.is_inexact_array)
 
     def loss(parameters, batch):
@@ -110,12 +126,13 @@ def fit(model, inputs, targets, optimizer, steps, batch_size, key) -> Training:
         return jnp.mean(jnp.square(predicted - targets[batch]))
 
     def step(carry, t):
-        parameters, opt_state = carry
+        parameters, opt_state, meter_state = carry
+        meter_state = meter.step(meter_state, t / steps)
         batch = jax.random.randint(jax.random.fold_in(key, t), (batch_size,), 0, len(inputs))
         value, gradient = jax.value_and_grad(loss)(parameters, batch)
         updates, opt_state = optimizer.update(gradient, opt_state, parameters)
-        return (optax.apply_updates(parameters, updates), opt_state), value
+        return (optax.apply_updates(parameters, updates), opt_state, meter_state), value
 
-    carry = (parameters, optimizer.init(parameters))
-    (parameters, opt_state), losses = jax.lax.scan(step, carry, jnp.arange(steps))
-    return Training(eqx.combine(parameters, static), losses, opt_state)
+    carry = (parameters, optimizer.init(parameters), meter_state)
+    (parameters, opt_state, meter_state), losses = jax.lax.scan(step, carry, jnp.arange(steps))
+    return Training(eqx.combine(parameters, static), losses, opt_state), meter_state

@@ -13,7 +13,7 @@ from .._types import Flag, Scalar, Vector
 from ..networks import RateNetwork
 from ._chambers import Chambers
 from ._cycle import find_period
-from ._flow import Flow, Journey, advance, start, tabulate
+from ._flow import Flow, Journey, advance, as_flow, start, tabulate
 from ._gradient import attach_derivatives
 from ._outcome import FixedPoints, Outcome, raise_unsettled
 from ._verdict import Verdict, judge, residual
@@ -51,13 +51,13 @@ def find_fixed_points(
     anything is traced; `FixedPointError` under `throw=True`, once, with the counts.
 
     It composes with `jax.jit`, `jax.vmap` and `jax.grad`: `state` and `rates` carry the
-    derivatives of the implicit function theorem in the network and the inputs.
+    derivatives of the implicit function theorem in the network and the inputs. Many inputs
+    of one network are best given as one batch: under `jax.vmap` over inputs the memory is not
+    bounded by `Flow.batch_size`.
     """
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
-    method = Flow() if method is None else method
-    if not isinstance(method, Flow):
-        _checks.fail("method", "be a Flow", f"is {method!r}", TypeError)
+    method = as_flow(method)
     inputs = as_states("inputs", inputs, network.num_neurons)
     x0 = jnp.zeros_like(inputs) if x0 is None else as_states("x0", x0, network.num_neurons)
     dtype = jnp.result_type(network.weights, inputs, x0)

@@ -52,13 +52,13 @@ class Flow(eqx.Module):
     - `solver`: any Diffrax solver for ordinary differential equations; an implicit one
       for stiff networks.
     - `rtol`, `atol`: of the adaptive step size (`diffrax.PIDController`), `atol` in units of
-      s. They decide
-      on which side of a basin's boundary a trajectory falls, not how exact the fixed
-      point is: that is polished. Tolerances below ten roundings are raised to them.
+      s. They decide on which side of a basin's boundary a trajectory falls, not how exact
+      the fixed point is: that is polished. Tolerances below ten roundings are raised to them.
     - `steady_rtol`, `steady_atol`: of the residual, as above; ten times `rtol` and
       `atol` if absent. An explicit solver bounces for ever above tighter ones.
     - `t1`: end of time, in the units of tau; 200 times the largest tau if absent.
-    - `max_steps`: solver steps for one trajectory.
+    - `max_steps`: solver steps, for one trajectory; one that has halted with fewer, and goes
+      on with tighter tolerances, may take as many again.
     - `divergence`: the divergence bound, as above.
     - `marginal`: an abscissa within `marginal` / max(tau) of zero counts as zero; the
       square root of the dtype's rounding unit if absent.
@@ -124,6 +124,14 @@ class Flow(eqx.Module):
         """The level at which the tightest of the solver's tolerances is at the floor."""
         floor = 10 * float(jnp.finfo(dtype).eps)
         return max(0, math.ceil(math.log(max(self.rtol, self.atol) / floor) / math.log(TIGHTER)))
+
+
+def as_flow(method: Any) -> Flow:
+    """The method of a public function: a `Flow`, or the default one for None."""
+    method = Flow() if method is None else method
+    if not isinstance(method, Flow):
+        _checks.fail("method", "be a Flow", f"is {method!r}", TypeError)
+    return method
 
 
 TIGHTER = 100.0

@@ -60,7 +60,7 @@ _MESSAGES = {
     ),
     Outcome.NOT_SETTLED: (
         "The trajectory ran out of time or steps before it came to rest. Raise `t1` or "
-        "`max_steps` in `Flow`."
+        "`max_steps` in `Flow`, or pass it an implicit solver if the network is stiff."
     ),
     Outcome.INVALID: "The input or the initial state holds NaN or infinity.",
 }

@@ -3,6 +3,7 @@
 Every builder returns a `RateNetwork`; rows are targets, columns are sources.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from ._transfer import AbstractTransfer, threshold_linear
 
 
 def partitioned(
-    partitions: tuple[int, ...] = (2, 2),
+    partitions: Sequence[int] = (2, 2),
     w_e: float = 2.5,
     w_i: float = 8.0,
     *,
@@ -52,14 +53,13 @@ def partitioned(
 
     **Raises:** `ValueError` for no partition, an empty one, or a negative weight.
     """
-    sizes = tuple(_checks.integer("partitions", size) for size in partitions)
+    sizes = _checks.sizes("partitions", partitions)
     if not sizes:
         _checks.fail("partitions", "hold at least one size", "is empty")
     w_ei = w_e if w_ei is None else w_ei
     w_ii = w_i if w_ii is None else w_ii
     for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
-        value = _checks.floating(name, weight)
-        _checks.shape(name, value, ())
+        value = _checks.scalar(name, weight)
         _checks.values(
             name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0)
         )
@@ -97,12 +97,11 @@ def two_neuron(
 
     Muir (2018), Fig. 1a.
     """
-    dtype = jnp.result_type(float)
     pairs = {}
     for name, value in (("w_self", w_self), ("w_cross", w_cross)):
-        pair = jnp.asarray(value, dtype)
-        if pair.shape not in ((), (2,)):
-            _checks.fail(name, "be one number or two", f"has shape {pair.shape}")
+        pair = _checks.floating(name, value)
+        _checks.per_neuron(name, pair, 2)
+        _checks.finite(name, pair)
         pairs[name] = jnp.broadcast_to(pair, (2,))
     weights = jnp.diag(pairs["w_self"]) + jnp.diag(pairs["w_cross"])[:, ::-1]
     return RateNetwork(weights, bias, tau, transfer, convention, partitions=(1, 1))
@@ -136,6 +135,8 @@ def ring(
     doi:10.1073/pnas.92.9.3844.
     """
     n = _checks.integer("n", n, minimum=3)
+    for name, weight in (("w_0", w_0), ("w_1", w_1)):
+        _checks.finite(name, _checks.scalar(name, weight))
     theta = 2 * np.pi * np.arange(n) / n
     tuned = jnp.asarray(np.cos(theta[:, None] - theta[None, :]), jnp.result_type(float))
     return RateNetwork((w_0 + w_1 * tuned) / n, bias, tau, transfer, convention)
@@ -225,7 +226,10 @@ def from_graph(
     Morrison, Degeratu, Itskov and Curto, SIAM J. Appl. Dyn. Syst. 23:855 (2024),
     doi:10.1137/22M1541666.
     """
-    edges = np.asarray(adjacency)
+    try:
+        edges = np.asarray(adjacency)
+    except ValueError as error:
+        _checks.fail("adjacency", "have shape (n, n)", f"is not rectangular: {error}")
     if edges.ndim != 2 or edges.shape[0] != edges.shape[1] or edges.shape[0] == 0:
         _checks.fail("adjacency", "have shape (n, n)", f"has shape {edges.shape}")
     if not np.isin(edges, (0, 1)).all():

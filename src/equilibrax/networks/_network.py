@@ -3,7 +3,7 @@
 Every equation of motion that the package settles is in this file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, get_args
 
 import equinox as eqx
@@ -59,7 +59,7 @@ class RateNetwork(eqx.Module):
         transfer: AbstractTransfer | Callable = threshold_linear,
         convention: Convention = "voltage",
         *,
-        partitions: tuple[int, ...] = (),
+        partitions: Sequence[int] = (),
     ):
         weights = _checks.floating("weights", weights)
         bias = _checks.floating("bias", bias)
@@ -68,8 +68,7 @@ class RateNetwork(eqx.Module):
             _checks.fail("weights", "have shape (n, n)", f"has shape {weights.shape}")
         n = weights.shape[0]
         for name, value in (("bias", bias), ("tau", tau)):
-            if value.shape not in ((), (n,)):
-                _checks.fail(name, f"have shape () or ({n},)", f"has shape {value.shape}")
+            _checks.per_neuron(name, value, n)
         _checks.finite("weights", weights)
         _checks.finite("bias", bias)
         _checks.positive("tau", tau)
@@ -79,7 +78,7 @@ class RateNetwork(eqx.Module):
                 "be one of " + ", ".join(map(repr, get_args(Convention))),
                 f"is {convention!r}",
             )
-        partitions = tuple(_checks.integer("partitions", size) for size in partitions)
+        partitions = _checks.sizes("partitions", partitions)
         if sum(partitions) > n:
             _checks.fail(
                 "partitions",

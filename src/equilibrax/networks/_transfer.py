@@ -2,15 +2,17 @@
 
 A transfer function is an Equinox module, so its parameters are leaves that can
 be differentiated and swept, and two equal ones share a compiled program. Any
-elementwise JAX function may stand in their place.
+elementwise JAX function may stand in their place, or a callable Equinox module whose
+parameters are arrays.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .. import _checks
@@ -26,7 +28,7 @@ class AbstractTransfer(eqx.Module):
         raise NotImplementedError
 
     def derivative(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
-        """phi'(u); at a kink, the derivative from below."""
+        """phi'(u), by automatic differentiation; at the kinks of ours, that from below."""
         return jax.jvp(self.__call__, (u,), (jnp.ones_like(u),))[1]
 
 
@@ -51,10 +53,8 @@ class PowerLaw(AbstractTransfer):
     exponent: Scalar
 
     def __init__(self, gain: float | Array = 1.0, exponent: float | Array = 2.0):
-        self.gain = _checks.floating("gain", gain)
-        self.exponent = _checks.floating("exponent", exponent)
-        _checks.shape("gain", self.gain, ())
-        _checks.shape("exponent", self.exponent, ())
+        self.gain = _checks.scalar("gain", gain)
+        self.exponent = _checks.scalar("exponent", exponent)
         _checks.positive("gain", self.gain)
         _checks.values(
             "exponent", self.exponent, "be at least 1, or phi has no slope at 0", lambda v: v >= 1
@@ -87,10 +87,19 @@ class Tanh(AbstractTransfer):
 
 
 class Elementwise(AbstractTransfer):
-    """A user's own elementwise function. Two of them are equal when the function is."""
+    """A user's own elementwise function. Two of them are equal when the function is.
+
+    The arrays of a callable module are leaves, as the parameters of `PowerLaw` are.
+    """
 
     name: ClassVar[str] = "elementwise"
-    function: Callable = eqx.field(static=True)
+    function: Callable
+
+    def __init__(self, function: Callable):
+        # A Partial is a pytree without leaves, that carries a plain function as its type.
+        if not isinstance(function, eqx.Module):
+            function = jax.tree_util.Partial(function)
+        self.function = cast(Callable, function)
 
     def __call__(self, u):
         return self.function(u)
@@ -129,14 +138,22 @@ def as_transfer(transfer: AbstractTransfer | Callable) -> AbstractTransfer:
             "eqb.sigmoid, eqb.tanh or an elementwise JAX function",
             f"is {transfer!r}",
         )
-    probe = jax.ShapeDtypeStruct((3,), jnp.result_type(float))
+    wrapped = Elementwise(transfer)
+    for leaf in jax.tree.leaves(wrapped):
+        _checks.floating("transfer", leaf)
+    probe = np.asarray([-0.7, 0.3, 1.1], jnp.result_type(float))
     try:
-        out = jax.eval_shape(transfer, probe)
+        out = jax.eval_shape(wrapped, probe)
+        elementwise = out.shape == probe.shape and out.dtype == probe.dtype
+        if elementwise:
+            slopes = jax.jacfwd(wrapped)(probe)
+            cross = slopes * (1 - np.eye(3))
+            elementwise = not _checks.is_known(cross) or not np.any(cross)
     except Exception as error:
-        raise ValueError(
-            "Argument `transfer` must map an array of drives to an array of rates, "
-            f"but calling it failed: {error}"
-        ) from error
-    if getattr(out, "shape", None) != probe.shape or out.dtype != probe.dtype:
-        _checks.fail("transfer", f"be elementwise ({probe} to {probe})", f"returns {out}")
-    return Elementwise(transfer)
+        must = "map an array of drives to an array of rates"
+        _checks.fail("transfer", must, f"calling it failed: {error}")
+    if not elementwise:
+        _checks.fail(
+            "transfer", "be elementwise, and keep shape and dtype", f"maps {probe} to {out}"
+        )
+    return wrapped

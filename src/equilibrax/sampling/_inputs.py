@@ -54,9 +54,8 @@ class UniformCube(AbstractInputs):
 
     def check(self, n: int) -> None:
         """Raise `ValueError` if the bounds are for another number of neurons."""
-        for name, bound in (("low", self.low), ("high", self.high)):
-            if bound.shape not in ((), (n,)):
-                _checks.fail(name, f"have shape () or ({n},)", f"has shape {bound.shape}")
+        _checks.per_neuron("low", self.low, n)
+        _checks.per_neuron("high", self.high, n)
 
     def draw(self, key, n, dtype):
         """One input for n neurons, shape `(n,)`."""
@@ -86,9 +85,8 @@ class Gaussian(AbstractInputs):
 
     def check(self, n: int) -> None:
         """Raise `ValueError` if the parameters are for another number of neurons."""
-        for name, parameter in (("mean", self.mean), ("std", self.std)):
-            if parameter.shape not in ((), (n,)):
-                _checks.fail(name, f"have shape () or ({n},)", f"has shape {parameter.shape}")
+        _checks.per_neuron("mean", self.mean, n)
+        _checks.per_neuron("std", self.std, n)
 
     def draw(self, key, n, dtype):
         """One input for n neurons, shape `(n,)`."""

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
-from tqdm import tqdm
 
 from .. import _checks
+from .._progress import progress_bar
 from ..fixed_points import FixedPoints, Flow, Outcome, find_fixed_points
+from ..fixed_points._flow import as_flow
 from ..networks import RateNetwork
 from ._inputs import AbstractInputs, draw_inputs
 
@@ -103,14 +104,11 @@ def sample_fixed_points(
         _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
     inputs.check(network.num_neurons)
     key = _checks.key(key)
-    method = Flow() if method is None else method
+    method = as_flow(method)
 
     size = min(BATCH, n_draws)
     batches, counts = [], {outcome: 0 for outcome in Outcome}
-    with tqdm(
-        total=n_draws, desc="settling", unit=" inputs", unit_scale=True,
-        disable=None if progress else True,
-    ) as bar:  # fmt: skip
+    with progress_bar(n_draws, "settling", "inputs", progress) as bar:
         for first in range(0, n_draws, size):
             i, found = _settle_batch(network, inputs, key, jnp.uint32(first), size, method)
             # The last batch is drawn whole, so that it has the same compiled program.

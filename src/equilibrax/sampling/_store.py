@@ -8,8 +8,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .. import _checks
 from .._files import write_whole
@@ -39,6 +37,10 @@ def save_samples(path: str | os.PathLike, samples: Samples, *, overwrite: bool =
     for a network with a transfer function of the user's own, which no file can hold;
     `OSError` from the disk, in which case nothing is left behind and an older file stays.
     """
+    # Here, since the core works without it.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     network = samples.network
     if network.transfer.name not in TRANSFERS:
         must = f"have a network whose transfer function is one of {', '.join(TRANSFERS)}"
@@ -69,6 +71,9 @@ def load_samples(path: str | os.PathLike) -> Samples:
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is not one of ours, is
     damaged, or was written by another version.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(Path(path))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
