@@ -17,6 +17,8 @@ def test_the_two_equations():
     w1, b1, w2, b2 = (np.asarray(a) for a in jax.tree.leaves(model))
     x1 = np.maximum(w1 @ i - b1, 0)
     np.testing.assert_allclose(model(i), np.maximum(w2 @ x1 - b2, 0), atol=1e-14)
+    rows = np.random.default_rng(0).normal(size=(7, 3))
+    np.testing.assert_allclose(model.batch(rows), jax.vmap(model)(rows), atol=1e-14)
     assert w1.shape == (4, 3)
     assert w2.shape == (2, 4)
 

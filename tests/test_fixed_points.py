@@ -36,8 +36,8 @@ def test_a_batch_is_the_same_as_a_loop_in_any_order_and_shape(reference, batch, 
         np.testing.assert_allclose(single.state, settled.state[k], rtol=0, atol=1e-13)
 
 
-def test_lockstep_batches_of_any_size_give_the_same(reference, batch, settled):
-    found = eqb.find_fixed_points(reference, batch, method=eqb.Flow(batch_size=24))
+def test_any_number_of_lanes_gives_the_same(reference, batch, settled):
+    found = eqb.find_fixed_points(reference, batch, method=eqb.Flow(lanes=24))
     np.testing.assert_array_equal(found.outcome, settled.outcome)
     np.testing.assert_allclose(found.state, settled.state, rtol=0, atol=1e-13)
 

@@ -27,7 +27,7 @@ def test_settled_states_agree_with_lsoda(name):
         assert error.max() < tolerance
         # Certificates are tables of chambers, in every convention and for any tau.
         tabulated = network.is_threshold_linear and n <= 8
-        assert (float(found.certified.mean()) > 0.97) == tabulated
+        assert (float(found.certified.mean()) > 0.9) == tabulated
 
 
 def test_evidence_is_true_of_the_state(reference):

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from ._devices import use_all_cores as _use_all_cores
 from .approximation import (
     Approximation as Approximation,
     Evaluation as Evaluation,
@@ -21,11 +22,15 @@ from .approximation import (
     winner_agreement as winner_agreement,
 )
 from .fixed_points import (
+    Enumeration as Enumeration,
     FixedPointError as FixedPointError,
     FixedPoints as FixedPoints,
     Flow as Flow,
     Outcome as Outcome,
+    enumerate_fixed_points as enumerate_fixed_points,
     find_fixed_points as find_fixed_points,
+    is_unique as is_unique,
+    settled_event as settled_event,
 )
 from .networks import (
     RateNetwork as RateNetwork,
@@ -49,5 +54,7 @@ from .sampling import (
     sample_fixed_points as sample_fixed_points,
     save_samples as save_samples,
 )
+
+_use_all_cores()
 
 __version__ = _version("equilibrax")

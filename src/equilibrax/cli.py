@@ -134,7 +134,7 @@ class Reproduce:
 
     out: Path
     """Folder for the results; it must be empty or absent."""
-    draws: int = 50_000
+    draws: int = 1_000_000
     """Inputs settled for training and validation."""
     test_draws: int = 50_000
     """Inputs settled for the held-out test set."""

@@ -44,7 +44,7 @@ million inputs, with standard errors below 0.0005, or exactly."""
 def reproduce(
     out: str | os.PathLike,
     *,
-    draws: int = 50_000,
+    draws: int = 1_000_000,
     test_draws: int = 50_000,
     widths: tuple[int, ...] = (5, 10, 50, 200),
     restarts: int = 48,

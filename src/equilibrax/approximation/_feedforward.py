@@ -26,8 +26,8 @@ class FeedForward(eqx.Module):
 
     **Raises:** `ValueError` for a size below one.
 
-    Call it with one input of shape `(n,)`; `jax.vmap(model)` takes a batch. Muir,
-    Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042.
+    Call it with one input of shape `(n,)`, or `model.batch` with many. Muir, Neural
+    Computation 30:546 (2018), doi:10.1162/neco_a_01042.
     """
 
     weights1: Float[Array, "hidden n"]
@@ -50,10 +50,23 @@ class FeedForward(eqx.Module):
     def __call__(self, i: Vector) -> Float[Array, " out"]:
         """x2 for one input."""
         if i.shape != self.weights1.shape[1:]:
-            must = f"have shape {self.weights1.shape[1:]}; use jax.vmap(model) for a batch"
+            must = f"have shape {self.weights1.shape[1:]}; use model.batch for a batch"
             _checks.fail("i", must, f"has shape {i.shape}")
         x1 = jax.nn.relu(self.weights1 @ i - self.bias1)
         return jax.nn.relu(self.weights2 @ x1 - self.bias2)
+
+    @eqx.filter_jit
+    def batch(self, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
+        """x2 for each row of inputs, the same as `jax.vmap(model)(inputs)` but faster.
+
+        The inputs stand in columns, so that small layers use a CPU's vector units and not
+        one short row at a time (`benchmarks/README.md` has the figures).
+        """
+        if inputs.ndim != 2 or inputs.shape[1] != self.weights1.shape[1]:
+            must = f"have shape (m, {self.weights1.shape[1]})"
+            _checks.fail("inputs", must, f"has shape {inputs.shape}")
+        x1 = jax.nn.relu(self.weights1 @ inputs.T - self.bias1[:, None])
+        return jax.nn.relu(self.weights2 @ x1 - self.bias2[:, None]).T
 
     @property
     def hidden_size(self) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..sampling import Samples, mixture_line
+from ._feedforward import FeedForward
 from ._train import as_pairs, check_fit
 
 
@@ -125,7 +126,7 @@ def evaluate(model, samples: Samples) -> Evaluation:
 @eqx.filter_jit
 def forward(model, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
     """The model on a batch."""
-    return jax.vmap(model)(inputs)
+    return model.batch(inputs) if isinstance(model, FeedForward) else jax.vmap(model)(inputs)
 
 
 def active_partitions(

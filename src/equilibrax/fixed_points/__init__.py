@@ -1,13 +1,21 @@
 """How a network is settled, and the verdict.
 
-An input's way through this folder: its trajectory is followed on Diffrax (`_flow`)
-until it is trapped in its chamber (`_chambers`), comes to rest or escapes; the fixed
-point behind the halt is polished and judged (`_verdict`) by the Jacobian's eigenvalues
-(`_stability`); what does not come to rest is searched for a cycle (`_cycle`); and the
-answer (`_outcome`) gets its derivatives from the implicit function theorem
-(`_gradient`). `_find` puts these together.
+An input's way through this folder: its journey (`_journey`) is followed as its user
+wishes (`_flow`), step by step with Diffrax's solvers (`_steps`) and together with many
+others (`_lanes`), until it is trapped in its chamber (`_chambers`), comes to rest or
+escapes; the fixed point behind the halt is polished and judged (`_verdict`) by the
+Jacobian's eigenvalues (`_stability`); what does not come to rest is watched for a cycle
+(`_cycle`); and the answer (`_outcome`) gets its derivatives from the implicit function
+theorem (`_gradient`). `_find` puts these together. `_enumerate` finds all fixed points of
+a small threshold-linear network without any trajectory.
 """
 
+from ._enumerate import (
+    Enumeration as Enumeration,
+    enumerate_fixed_points as enumerate_fixed_points,
+    is_unique as is_unique,
+)
+from ._event import settled_event as settled_event
 from ._find import find_fixed_points as find_fixed_points
 from ._flow import Flow as Flow
 from ._outcome import (

@@ -18,9 +18,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from .._types import ActiveSet, Flag, Matrix, Vector
+from .._types import ActiveSet, Matrix, Vector
 from ..networks import RateNetwork
 from ._stability import spectral_abscissa
 
@@ -65,16 +65,23 @@ def lyapunov(jacobian: Matrix) -> Matrix:
     return (p + p.T) / 2
 
 
+def has_table(network: RateNetwork) -> bool:
+    """Whether the network's chambers are few enough to be tabulated."""
+    return network.is_threshold_linear and network.num_neurons <= LARGEST_TABLE
+
+
 class Chambers(eqx.Module):
     """What depends on the active set alone, for all 2^n of them.
 
-    The chamber of sigma has the index sum_j sigma_j 2^j.
+    The chamber of sigma has the index sum_j sigma_j 2^j, on the last axis of every table.
     """
 
-    inverse: Float[Array, "sets n n"]  # -M^-1, so that x* = inverse @ q
-    metric: Float[Array, "sets n n"]  # P
-    reach: Float[Array, "sets n"]  # c_j P^-1 c_j'
+    inverse: Float[Array, "n n sets"]  # -M^-1, so that x* = inverse @ q
+    metric: Float[Array, "n n sets"]  # P
+    reach: Float[Array, "n sets"]  # c_j P^-1 c_j'
+    abscissa: Float[Array, " sets"]
     trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
+    strength: Float[Array, " n"]  # sum_k |W_jk|
 
     def __init__(self, network: RateNetwork, margin: Float[Array, ""]):
         """Tabulate; a chamber traps only where the abscissa is below -`margin`."""
@@ -87,7 +94,8 @@ class Chambers(eqx.Module):
         def tabulate(sigma):
             matrix = chamber_matrix(network, sigma)
             jacobian = matrix / network.tau[:, None]
-            hurwitz = spectral_abscissa(jacobian) < -margin
+            abscissa = spectral_abscissa(jacobian)
+            hurwitz = abscissa < -margin
             # Everything else means something only where J is Hurwitz.
             p = lyapunov(jnp.where(hurwitz, jacobian, -eye))
             # P is computed with rounding errors: it is a proof only if it passes both tests.
@@ -97,30 +105,51 @@ class Chambers(eqx.Module):
             p = jnp.where(proven, p, eye)
             reach = jnp.sum(rows * jnp.linalg.solve(p, rows.T).T, axis=1)
             trapping = proven & jnp.all(jnp.isfinite(reach))
-            return -jnp.linalg.inv(jnp.where(trapping, matrix, -eye)), p, reach, trapping
+            inverse = -jnp.linalg.inv(jnp.where(trapping, matrix, -eye))
+            return inverse, p, reach, abscissa, trapping
 
-        self.inverse, self.metric, self.reach, self.trapping = jax.vmap(tabulate)(jnp.asarray(sets))
+        tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(sets))
+        self.inverse, self.metric, self.reach, self.abscissa, self.trapping = tables
+        self.strength = jnp.sum(jnp.abs(network.weights), axis=1)
 
-    def trapped(self, network: RateNetwork, x: Vector, i: Vector) -> Flag:
-        """Whether x lies in the trapping ellipsoid of its own chamber."""
+    def index(self, sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
+        """Which column of the tables is that of these active sets."""
+        return jnp.sum(jnp.where(sigma, 2 ** np.arange(len(sigma))[:, None], 0), axis=0)
+
+    def trapped(
+        self, network: RateNetwork, x: Float[Array, "n lanes"], i: Float[Array, "n lanes"]
+    ) -> tuple[Bool[Array, " lanes"], Float[Array, "n lanes"], Float[Array, " lanes"]]:
+        """Whether each x lies in the trapping ellipsoid of its own chamber, at which point it
+        will come to rest, and the spectral abscissa there. `network` is `in_lanes`."""
         sigma = network.drive(x, i) > 0
-        index = jnp.sum(jnp.where(sigma, 2 ** np.arange(sigma.size), 0))
-        target = self.inverse[index] @ chamber_offset(network, sigma, i)
-        margin = chamber_margin(network, sigma, target, i)
+        index = self.index(sigma)
+        inverse, metric = self.inverse[:, :, index], self.metric[:, :, index]
+
+        def product(matrices, vectors):
+            return jnp.sum(matrices * vectors[None], axis=1)
+
+        target = product(inverse, chamber_offset(network, sigma, i))
+        # Once more, on what rounding left.
+        target = target + product(inverse, network.drift(target, i))
+        margin = jnp.maximum(self.margin(network, sigma, target, i), 0)
+        bound = jnp.min(jnp.square(margin) / self.reach[:, index], axis=0)
         d = x - target
-        bound = jnp.min(jnp.square(jnp.maximum(margin, 0)) / self.reach[index])
-        return self.trapping[index] & (d @ self.metric[index] @ d < 0.99 * bound)
+        inside = jnp.sum(d * product(metric, d), axis=0) < 0.99 * bound
+        return self.trapping[index] & inside, target, self.abscissa[index]
 
+    def margin(
+        self,
+        network: RateNetwork,
+        sigma: Bool[Array, "n lanes"],
+        x: Float[Array, "n lanes"],
+        i: Float[Array, "n lanes"],
+    ) -> Float[Array, "n lanes"]:
+        """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
 
-def chamber_margin(network: RateNetwork, sigma: ActiveSet, x: Vector, i: Vector) -> Vector:
-    """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
-
-    All are positive exactly when x certainly lies in the chamber of sigma.
-    """
-    u = network.drive(x, i)
-    size = jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(network.bias))
-    if network.convention == "voltage":
-        rounding = size
-    else:
-        rounding = jnp.sum(jnp.abs(network.weights), axis=1) * size + jnp.max(jnp.abs(i))
-    return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * rounding
+        All are positive exactly when x certainly lies in the chamber of sigma.
+        """
+        u = network.drive(x, i)
+        terms = jnp.max(jnp.abs(x), axis=0) + jnp.max(jnp.abs(network.bias))
+        if network.convention != "voltage":
+            terms = self.strength[:, None] * terms + jnp.max(jnp.abs(i), axis=0)
+        return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * terms

@@ -7,13 +7,18 @@ the time of the first, make a cycle, unless the distance from a keeps growing fr
 to the next as it does on a spiral towards a fixed point or away from it.
 """
 
-import diffrax
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-from .._types import Flag, Scalar, Vector
+from .._types import Count
 from ..networks import RateNetwork
 from ._flow import Flow
+from ._journey import STEPS_PER_TURN, Log
+from ._lanes import pool
 
 NEAR = 1e-2
 """Largest distance of a return from its start, as a share of the orbit's diameter."""
@@ -29,61 +34,111 @@ LEAD = 64
 """Steps that let the trajectory shed what the looser tolerances before left of it."""
 
 
-def find_period(
-    network: RateNetwork, x: Vector, i: Vector, flow: Flow, scale: Scalar, wanted: Flag
-) -> tuple[Scalar, Flag]:
-    """Period of the cycle that x lies on, in time, and whether it lies on one."""
-    tolerances = flow.tolerances(jnp.asarray(1), scale)
-    zero = jnp.zeros((), x.dtype)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(network.vector_field),
-        flow.solver,
-        t0=zero,
-        t1=jnp.where(wanted, flow.horizon(network), zero),
-        dt0=None,
-        y0=x,
-        args=i,
-        saveat=diffrax.SaveAt(steps=True),
-        stepsize_controller=diffrax.PIDController(tolerances.rtol, tolerances.atol),
-        max_steps=STEPS,
-        adjoint=diffrax.ForwardMode(),
-        throw=False,
-    )
-    assert solution.ts is not None
-    assert solution.ys is not None
-    saved = jnp.isfinite(solution.ts)[LEAD:]
-    times = jnp.where(saved, solution.ts[LEAD:], zero)
-    orbit = jnp.where(saved[:, None], solution.ys[LEAD:], x)
-    velocity = jax.vmap(lambda y: network.vector_field(zero, y, i))(orbit)
-    a = orbit[0]
-    diameter = jnp.max(jnp.where(saved, jnp.linalg.norm(orbit - a, axis=1), 0))
+class Watch(eqx.Module):
+    """A lane that is watched for returns; times count from the start of the watch."""
 
-    # The solver's steps that cross the section upwards, each as the cubic through its ends.
-    step = times[1:] - times[:-1]
-    height = (orbit - a) @ velocity[0]
-    climb = velocity @ velocity[0]
-    upward = saved[1:] & (height[:-1] < 0) & (height[1:] >= 0)
+    x: Float[Array, "n lanes"]
+    i: Float[Array, "n lanes"]
+    scale: Float[Array, " lanes"]
+    time: Float[Array, " lanes"]
+    dt: Float[Array, " lanes"]
+    num_steps: Int[Array, " lanes"]
+    memory: Any
+    start: Float[Array, "n lanes"]  # a
+    normal: Float[Array, "n lanes"]  # f_a
+    since: Float[Array, " lanes"]  # the time at a
+    diameter: Float[Array, " lanes"]
+    returns: Float[Array, "2 lanes"]  # the times of the two returns after that at a
+    distances: Float[Array, "2 lanes"]  # and how far from a they were
 
-    def bisect(_, ends):
-        low, high = ends
-        middle = (low + high) / 2
-        below = hermite(middle, height[:-1], height[1:], step * climb[:-1], step * climb[1:]) < 0
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    low, high = jax.lax.fori_loop(0, 24, bisect, (jnp.zeros_like(step), jnp.ones_like(step)))
-    s = (low + high) / 2
-    leap = step[:, None] * velocity[:-1], step[:, None] * velocity[1:]
-    place = hermite(s[:, None], orbit[:-1], orbit[1:], *leap)
-    distance = jnp.linalg.norm(place - a, axis=1) / diameter
-    returns = jnp.where(upward & (distance <= NEAR), times[:-1] - times[0] + s * step, jnp.inf)
+def find_periods(
+    network: RateNetwork,
+    inputs: Float[Array, "m n"],
+    log: Log,
+    queue: Int[Array, " m"],
+    count: Count,
+    flow: Flow,
+) -> Log:
+    """The log, with the `period` of those in the queue that lie on a cycle, and 0 for the
+    others. The journeys themselves do not go on."""
+    steps = flow.steps(network)
+    tight = flow.tolerances(jnp.asarray(1), inputs.dtype)
 
-    first = jnp.min(returns)
-    second = jnp.min(jnp.where(returns > 1.5 * first, returns, jnp.inf))
-    drift = [distance[jnp.argmax(returns == time)] for time in (first, second)]
-    closed = (drift[1] <= EXACT * tolerances.rtol) | (drift[1] <= 1.5 * drift[0])
-    rest = tolerances.steady_atol + tolerances.steady_rtol * jnp.max(jnp.abs(a))
-    cycle = wanted & (diameter > 10 * rest) & (jnp.abs(second / first - 2) < 0.02) & closed
-    return jnp.where(cycle, second / 2, jnp.nan), cycle
+    def load(log: Log, rows) -> Watch:
+        part = log.take(rows)
+        x, i = part.x.T, inputs.at[rows].get(mode="clip").T
+        dt, memory = steps.init(x, i, tight.of_solver(part["scale"]))
+        zero = jnp.zeros_like(dt)
+        never = jnp.full((2, *zero.shape), jnp.inf, x.dtype)
+        begun = jnp.zeros(zero.shape, jnp.int32)
+        return Watch(
+            x, i, part["scale"], zero, dt, begun, memory, x, jnp.zeros_like(x), zero, zero, never,
+            never,
+        )  # fmt: skip
+
+    def step(w: Watch, running):
+        before = steps.velocity(w.memory, w.x, w.i)
+        # From the lead's last step on, a is the present state.
+        here = w.num_steps == LEAD
+        anchor = jnp.where(here, w.x, w.start)
+        normal = jnp.where(here, before, w.normal)
+        since = jnp.where(here, w.time, w.since)
+
+        new, accepted, dt, memory = steps.step(w.x, w.i, w.dt, w.memory, tight.of_solver(w.scale))
+        moved = running & accepted
+        x = jnp.where(moved, new, w.x)
+        memory = jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, w.memory)
+        after = steps.velocity(memory, x, w.i)
+        watched = moved & (w.num_steps >= LEAD)
+        diameter = jnp.where(watched, jnp.maximum(w.diameter, _norm(x - anchor)), w.diameter)
+
+        # Does this step cross the section upwards? Each step is the cubic through its ends.
+        def height(v):
+            return jnp.sum(normal * v, axis=0)
+
+        low, high = height(w.x - anchor), height(x - anchor)
+        rise, climb = w.dt * height(before), w.dt * height(after)
+
+        def bisect(_, ends):
+            first, last = ends
+            middle = (first + last) / 2
+            below = hermite(middle, low, high, rise, climb) < 0
+            return jnp.where(below, middle, first), jnp.where(below, last, middle)
+
+        ends = (jnp.zeros_like(dt), jnp.ones_like(dt))
+        share = sum(jax.lax.fori_loop(0, 20, bisect, ends)) / 2
+        place = hermite(share, w.x, x, w.dt * before, w.dt * after)
+        time = w.time + share * w.dt - since
+        distance = _norm(place - anchor) / diameter
+        near = watched & (low < 0) & (high >= 0) & (distance <= NEAR)
+        first = near & jnp.isinf(w.returns[0])
+        second = near & jnp.isinf(w.returns[1]) & (time > 1.5 * w.returns[0])
+        arrived = jnp.stack([first, second])
+        w = Watch(
+            x, w.i, w.scale, jnp.where(moved, w.time + w.dt, w.time),
+            jnp.where(running, dt, w.dt), w.num_steps + running, memory,
+            anchor, normal, since, diameter,
+            jnp.where(arrived, time, w.returns), jnp.where(arrived, distance, w.distances),
+        )  # fmt: skip
+        return w, running & (w.num_steps < STEPS) & jnp.isinf(w.returns[1])
+
+    def advance(watch, running):
+        return jax.lax.fori_loop(0, STEPS_PER_TURN, lambda _, c: step(*c), (watch, running))
+
+    def store(log: Log, rows, w: Watch) -> Log:
+        first, second = w.returns
+        drift = w.distances[1] <= jnp.maximum(EXACT * tight.rtol, 1.5 * w.distances[0])
+        rest = tight.steady_atol * w.scale + tight.steady_rtol * jnp.max(jnp.abs(w.start), axis=0)
+        cycle = (w.diameter > 10 * rest) & (jnp.abs(second / first - 2) < 0.02) & drift
+        part = log.take(rows)
+        return log.put(rows, part.replace(period=jnp.where(cycle, second / 2, 0)))
+
+    return pool(queue, count, flow.num_lanes(network, queue.shape[0]), load, advance, store, log)
+
+
+def _norm(lanes: Float[Array, "n lanes"]) -> Float[Array, " lanes"]:
+    return jnp.sqrt(jnp.sum(jnp.square(lanes), axis=0))
 
 
 def hermite(s, start, end, start_slope, end_slope):

@@ -6,17 +6,23 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
 
 from .. import _checks
-from .._types import Flag, Scalar, Vector
+from .._devices import AXIS, mesh_for, replicated, rows_over
+from .._types import Count, Flag
 from ..networks import RateNetwork
-from ._chambers import Chambers
-from ._cycle import find_period
-from ._flow import Flow, Journey, advance, as_flow, start, tabulate
+from ._chambers import Chambers, has_table
+from ._cycle import find_periods
+from ._flow import Flow, as_flow
 from ._gradient import attach_derivatives
+from ._journey import Halt, Log, plan, travel
+from ._lanes import in_blocks, rows_where
 from ._outcome import FixedPoints, Outcome, raise_unsettled
-from ._verdict import Verdict, judge, residual
+from ._stability import spectral_abscissa
+from ._steps import in_lanes
+from ._verdict import judge
 
 
 def find_fixed_points(
@@ -52,8 +58,7 @@ def find_fixed_points(
 
     It composes with `jax.jit`, `jax.vmap` and `jax.grad`: `state` and `rates` carry the
     derivatives of the implicit function theorem in the network and the inputs. Many inputs
-    of one network are best given as one batch: under `jax.vmap` over inputs the memory is not
-    bounded by `Flow.batch_size`.
+    of one network are best given as one batch: `jax.vmap` over inputs is far slower.
     """
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
@@ -80,129 +85,229 @@ def as_states(name: str, value: Any, n: int) -> Float[Array, "*batch n"]:
     return value
 
 
-@eqx.filter_jit
 def _find(
     network: RateNetwork,
     inputs: Float[Array, "*batch n"],
     x0: Float[Array, "*batch n"],
     flow: Flow,
 ) -> FixedPoints:
+    """Settle a batch of any shape on all devices that it is to be spread over."""
     *batch, n = inputs.shape
     count = math.prod(batch)
-    # TF32 products on a GPU would spoil error estimates and verdicts.
-    with jax.default_matmul_precision("highest"):
-        chambers = tabulate(network, flow)
-        size = max(1, min(flow.lockstep(network), count))
-        num_chunks = -(-count // size)
-        # Lanes that only fill the last batch up are invalid: they do not run at all.
-        fill = ((0, num_chunks * size - count), (0, 0))
-        chunks = [
-            jnp.pad(array.reshape(count, n), fill, constant_values=jnp.nan)
-            for array in (inputs, x0)
-        ]
-        chunks = [array.reshape(num_chunks, size, n) for array in chunks]
-        found = jax.lax.map(lambda c: settle(network, c[0], c[1], flow, chambers), tuple(chunks))
-        found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], found)
-        return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
+    inputs, x0 = inputs.reshape(count, n), x0.reshape(count, n)
+    mesh = mesh_for(inputs)
+    # Rows that only fill up are invalid; and of an empty batch, all are.
+    multiple = 1 if mesh is None else mesh.size
+    missing = max(multiple, -(-count // multiple) * multiple) - count
+    if missing:
+        fill = ((0, missing), (0, 0))
+        inputs, x0 = (jnp.pad(array, fill, constant_values=jnp.nan) for array in (inputs, x0))
+    if mesh is None:
+        found = _settle(network, inputs, x0, flow, None)
+    else:
+        home = inputs.sharding
+        inputs, x0 = jax.device_put((inputs, x0), rows_over(mesh))
+        found = _settle(jax.device_put(network, replicated(mesh)), inputs, x0, flow, mesh)
+        found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
+    return jax.tree.map(lambda a: a[:count].reshape(*batch, *a.shape[1:]), found)
 
 
-def settle(
+@eqx.filter_jit
+def _settle(
     network: RateNetwork,
     inputs: Float[Array, "m n"],
     x0: Float[Array, "m n"],
     flow: Flow,
-    chambers: Chambers | None,
+    mesh: Mesh | None,
 ) -> FixedPoints:
-    """Settle m inputs in lockstep."""
+    def here(network, inputs, x0):
+        return settle(network, inputs, x0, flow)
+
+    # TF32 products on a GPU would spoil error estimates and verdicts.
+    with jax.default_matmul_precision("highest"):
+        if mesh is None:
+            return here(network, inputs, x0)
+        # Each device has its own loop, and none waits for another.
+        rows, everywhere = PartitionSpec(AXIS), PartitionSpec()
+        return jax.shard_map(
+            here,
+            mesh=mesh,
+            in_specs=(everywhere, rows, rows),
+            out_specs=rows,
+            check_vma=False,
+        )(network, inputs, x0)
+
+
+def settle(
+    network: RateNetwork, inputs: Float[Array, "m n"], x0: Float[Array, "m n"], flow: Flow
+) -> FixedPoints:
+    """Settle m inputs: leg by leg, until the verdict on every journey is passed."""
     valid = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
     # What is not finite never enters the solver.
     i, x = (jnp.where(valid[:, None], array, 0) for array in (inputs, x0))
-    scale = jax.vmap(lambda i, x: problem_scale(network, i, x))(i, x)
-    journey, verdict = jax.vmap(
-        lambda i, x, scale, valid: travel(network, i, x, flow, chambers, scale, valid)
-    )(i, x, scale, valid)
+    log = Log.start(x, problem_scale(network, i, x))
+    log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
+    chambers = Chambers(network, flow.marginal_abscissa(network)) if has_table(network) else None
+    legs, last = plan(flow, network)
 
-    moving = valid & ~verdict.at_rest & ~journey.escaping
-    nothing = (jnp.full(moving.shape, jnp.nan, i.dtype), jnp.zeros_like(moving))
-    period, cycling = jax.lax.cond(
-        jnp.any(moving),
-        lambda: jax.vmap(lambda x, i, s, w: find_period(network, x, i, flow, s, w))(
-            journey.x, i, scale, moving
-        ),
-        lambda: nothing,
-    )
-    outcome = jnp.select(
-        [~valid, verdict.stable, verdict.marginal, verdict.unstable, journey.escaping, cycling],
-        [
-            jnp.int8(o)
-            for o in (
-                Outcome.INVALID,
-                Outcome.STABLE,
-                Outcome.MARGINAL,
-                Outcome.UNSTABLE,
-                Outcome.DIVERGED,
-                Outcome.OSCILLATING,
-            )
-        ],
-        jnp.int8(Outcome.NOT_SETTLED),
-    )
+    def on_the_way(carry):
+        k, log = carry
+        return (k <= last) & jnp.any(log["verdict"] == 0)
 
-    def report(outcome, journey, verdict, period, i, valid):
-        def known(value):
-            return jnp.where(valid, value, jnp.nan)
+    def next_leg(carry):
+        k, log = carry
+        leg = jax.tree.map(lambda a: a[k], legs)
+        can_go_on = (log["halt"] < Halt.ESCAPED) & (log["time"] < leg.end)
+        queue, count = rows_where((log["verdict"] == 0) & can_go_on)
+        log = travel(network, i, log, queue, count, flow, leg)
+        if chambers is not None:
+            log = certify(network, i, log, queue, count, chambers)
 
-        state = verdict.state
-        return FixedPoints(
-            state=known(state),
-            rates=known(network.rates(state)),
-            outcome=outcome,
-            residual=known(residual(network, state, i)),
-            abscissa=known(verdict.abscissa),
-            certified=verdict.stable & journey.trapped,
-            time=journey.time,
-            num_steps=journey.num_steps,
-            period=period,
-        )
+        def judged(log):
+            return pronounce(network, i, log, flow, chambers, final=k == last)
 
-    return jax.vmap(report)(outcome, journey, verdict, period, i, valid)
+        def watched(log):
+            return find_cycles(network, i, log, flow, chambers)
+
+        log = jax.lax.cond(leg.judged, judged, lambda log: log, log)
+        return k + 1, jax.lax.cond(leg.watched, watched, lambda log: log, log)
+
+    log = jax.lax.while_loop(on_the_way, next_leg, (jnp.zeros((), jnp.int32), log))[1]
+    return report(network, i, log)
 
 
-def problem_scale(network: RateNetwork, i: Vector, x0: Vector) -> Scalar:
+def problem_scale(
+    network: RateNetwork, i: Float[Array, "m n"], x0: Float[Array, "m n"]
+) -> Float[Array, " m"]:
     """max(|i|, |b|, |x0|), or 1 if that is zero."""
-    scale = jnp.max(jnp.abs(jnp.concatenate([i, x0, network.bias])))
+    scale = jnp.max(
+        jnp.maximum(jnp.maximum(jnp.abs(i), jnp.abs(x0)), jnp.abs(network.bias)), axis=1
+    )
     return jnp.where(scale > 0, scale, jnp.ones_like(scale))
 
 
-def travel(
+CERTIFIED_AT_ONCE = 1024
+JUDGED_AT_ONCE = 4096
+"""Rows in a block; for a verdict, divided by the number of neurons."""
+
+
+def certify(
     network: RateNetwork,
-    i: Vector,
-    x0: Vector,
+    inputs: Float[Array, "m n"],
+    log: Log,
+    queue: Int[Array, " m"],
+    count: Count,
+    chambers: Chambers,
+) -> Log:
+    """Those that are trapped have arrived, at their chamber's own point."""
+    lanewise = in_lanes(network)
+
+    def treat(log: Log, rows):
+        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
+        trapped, target, abscissa = chambers.trapped(lanewise, part.x.T, i.T)
+        sure = trapped & (part["halt"] == Halt.RESTING)
+        part = part.replace(
+            jnp.where(sure[:, None], target.T, part.x),
+            verdict=jnp.where(sure, 1 + Outcome.STABLE, part["verdict"]),
+            abscissa=abscissa,
+            certified=sure,
+        )
+        return log.put(rows, part)
+
+    return in_blocks(queue, count, min(queue.size, CERTIFIED_AT_ONCE), treat, log)
+
+
+def pronounce(
+    network: RateNetwork,
+    inputs: Float[Array, "m n"],
+    log: Log,
     flow: Flow,
     chambers: Chambers | None,
-    scale: Scalar,
-    valid: Flag,
-) -> tuple[Journey, Verdict]:
-    """One trajectory and its verdict; until that is passed, on with tighter tolerances."""
-    last = flow.last_level(i.dtype)
+    final: Flag,
+) -> Log:
+    """Verdicts on those that stand still; after the `final` leg, on all."""
+    waiting = (log["verdict"] == 0) & (log["halt"] != Halt.INTERRUPTED)
+    queue, count = rows_where(waiting | ((log["verdict"] == 0) & final))
 
-    def leg(journey, level, wanted):
-        journey = advance(network, i, journey, flow, chambers, level, scale, wanted)
-        confirmed, final = (level >= min(1, last)), level >= last
-        return journey, judge(network, i, journey, flow, scale, confirmed, final)
+    def treat(log: Log, rows):
+        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
+        exhausted = part["halt"] == Halt.EXHAUSTED
+        trapped = jnp.zeros(rows.shape, bool)
+        if chambers is not None:
+            trapped = chambers.trapped(in_lanes(network), part.x.T, i.T)[0]
+        verdict = jax.vmap(
+            lambda x, i, scale, trapped, final: judge(
+                network, x, i, scale, flow, trapped=trapped, final=final
+            )
+        )(part.x, i, part["scale"], trapped, final | exhausted)
+        outcome = jnp.select(
+            [verdict.stable, verdict.marginal, verdict.unstable, part["halt"] == Halt.ESCAPED],
+            [Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE, Outcome.DIVERGED],
+            jnp.where(final | exhausted, Outcome.NOT_SETTLED, -1),
+        )
+        part = part.replace(
+            verdict.state,
+            verdict=1 + outcome,
+            abscissa=verdict.abscissa,
+            certified=verdict.stable & trapped,
+        )
+        return log.put(rows, part)
 
-    def undecided(carry):
-        _, journey, verdict, level = carry
-        over = verdict.at_rest | journey.escaping | journey.exhausted | (level >= last)
-        return valid & ((level < 0) | ~over)
+    size = min(queue.size, max(1, JUDGED_AT_ONCE // network.num_neurons))
+    return in_blocks(queue, count, size, treat, log)
 
-    def go_on(carry):
-        wanted, journey, _, level = carry
-        level = level + 1
-        return wanted, *leg(journey, level, wanted), level
 
-    journey = start(x0)
-    no, zero = jnp.array(False), jnp.zeros((), i.dtype)
-    blank = Verdict(x0, zero, no, no, no)
-    carry = (valid, journey, blank, jnp.asarray(-1))
-    _, journey, verdict, _ = jax.lax.while_loop(undecided, go_on, carry)
-    return journey, verdict
+def find_cycles(
+    network: RateNetwork,
+    inputs: Float[Array, "m n"],
+    log: Log,
+    flow: Flow,
+    chambers: Chambers | None,
+) -> Log:
+    """Watch those that still move, or did at the end, for a limit cycle."""
+    moving = (log["verdict"] == 0) & (log["halt"] == Halt.INTERRUPTED)
+    queue, count = rows_where(moving | (log["verdict"] == 1 + Outcome.NOT_SETTLED))
+    log = find_periods(network, inputs, log, queue, count, flow)
+
+    def treat(log: Log, rows):
+        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
+        cycling = part["period"] > 0
+        if chambers is not None:
+            sigma = in_lanes(network).drive(part.x.T, i.T) > 0
+            abscissa = chambers.abscissa[chambers.index(sigma)]
+        else:
+            abscissa = jax.vmap(
+                lambda x, i, wanted: spectral_abscissa(network.jacobian(x, i), wanted)
+            )(part.x, i, cycling)
+        part = part.replace(
+            verdict=jnp.where(cycling, 1 + Outcome.OSCILLATING, part["verdict"]),
+            abscissa=jnp.where(cycling, abscissa, part["abscissa"]),
+        )
+        return log.put(rows, part)
+
+    size = min(queue.size, max(1, JUDGED_AT_ONCE // network.num_neurons))
+    return in_blocks(queue, count, size, treat, log)
+
+
+def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> FixedPoints:
+    """What the log says, with the residual recomputed."""
+    outcome = (log["verdict"] - 1).astype(jnp.int8)
+    valid = outcome != Outcome.INVALID
+
+    def known(values):
+        return jnp.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
+
+    state = log.x
+    residual = jnp.max(jnp.abs(in_lanes(network).drift(state.T, inputs.T)), axis=0)
+    period = jnp.where(outcome == Outcome.OSCILLATING, log["period"], jnp.nan)
+    return FixedPoints(
+        state=known(state),
+        rates=known(network.rates(state)),
+        outcome=outcome,
+        residual=known(residual),
+        abscissa=known(log["abscissa"]),
+        certified=log["certified"] > 0,
+        time=log["time"],
+        num_steps=log["num_steps"].astype(jnp.int32),
+        period=period,
+    )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._types import Flag, Scalar, Vector
 from ..networks import RateNetwork
-from ._flow import Flow, Journey, is_resting
+from ._flow import Flow
 from ._stability import spectral_abscissa, unstable_part
 
 
@@ -96,31 +96,33 @@ def polish(
 
 def judge(
     network: RateNetwork,
+    x: Vector,
     i: Vector,
-    journey: Journey,
-    flow: Flow,
     scale: Scalar,
-    confirmed: Flag,
+    flow: Flow,
+    *,
+    trapped: Flag,
     final: Flag,
 ) -> Verdict:
     """Judge the fixed point behind a halt, if there is one.
 
+    The trajectory is taken to have rested before, at tolerances a hundred times looser, and to
+    have gone on: one that only passes slowly, or is about to be thrown out by a non-normal
+    Jacobian, has left by now.
+
     - *stable*: a believable point whose abscissa is below the marginal band, around which
-      the trajectory is trapped, or at which it is `confirmed` to rest: it rested before, at
-      tolerances a hundred times looser, and went on towards the same point. (A trajectory
-      that only passes slowly, or is about to be thrown out by a non-normal Jacobian, does
-      not.)
+      the trajectory is `trapped`, or at which it rests: by its residual or, at the end of the
+      journey (`final`), by its distance from the point;
     - *unstable*: a believable point whose abscissa is above the band, where the trajectory
       has come to rest: it lies on the stable manifold up to rounding, and cannot leave;
-    - *marginal*: at rest where the abscissa is zero within the band, at the `final`, the
-      tightest, tolerances, since there is no isolated point to polish; or on a threshold
-      whose two sides disagree about stability.
+    - *marginal*: at rest where the abscissa is zero within the band, at the end of the journey,
+      since there is no isolated point to polish; or on a threshold whose two sides
+      disagree about stability.
 
     On a threshold, where u_j is zero up to rounding, the Jacobian is one-sided. Both sides,
     all such neurons silent and all active, are judged, and the larger abscissa is reported.
     """
-    x = journey.x
-    point, believed = polish(network, x, i, scale, journey.trapped)
+    point, believed = polish(network, x, i, scale, trapped)
     place = jnp.where(believed, point, x)
     below = network.jacobian(place, i)
     border = on_threshold(network, place, i, scale)
@@ -139,12 +141,15 @@ def judge(
     size = jnp.maximum(jnp.max(jnp.abs(place)), scale)
     held = adrift <= jnp.finfo(x.dtype).eps ** 0.75 * size
 
-    loosest = flow.tolerances(jnp.asarray(0), scale)
-    resting = is_resting(network, x, i, loosest)
-    stable = believed & (abscissa < -band) & (journey.trapped | (resting & confirmed))
+    loosest = flow.tolerances(jnp.asarray(0), x.dtype)
+    limit = loosest.steady_atol * scale + loosest.steady_rtol * jnp.abs(x)
+    resting = jnp.all(jnp.abs(network.drift(x, i)) <= limit)
+    # Explicit steps at the edge of their stability bounce around a point for ever.
+    bounce = loosest.steady_atol * scale + loosest.steady_rtol * jnp.max(jnp.abs(x))
+    resting |= final & believed & (jnp.max(jnp.abs(x - point)) <= bounce)
+    stable = believed & (abscissa < -band) & (trapped | resting)
     unstable = resting & saddle & held
-    last = resting & (final | journey.exhausted)
-    marginal = last & ((jnp.abs(abscissa) <= band) | (believed & divided))
+    marginal = resting & final & ((jnp.abs(abscissa) <= band) | (believed & divided))
     at_rest = stable | unstable | marginal
     # Evidence is given of the state returned: where the point was not reached, of x.
     elsewhere = believed & ~at_rest

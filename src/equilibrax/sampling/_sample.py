@@ -11,13 +11,13 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from .. import _checks
 from .._progress import progress_bar
-from ..fixed_points import FixedPoints, Flow, Outcome, find_fixed_points
+from ..fixed_points import Flow, Outcome, find_fixed_points
 from ..fixed_points._flow import as_flow
 from ..networks import RateNetwork
 from ._inputs import AbstractInputs, draw_inputs
 
-BATCH = 16384
-"""Inputs in one dispatch: the host's loop, and the progress bar, advance by this."""
+BATCH = 655_360
+"""Numbers in the inputs of one dispatch: the host's loop, and the progress bar, advance by this."""
 
 
 class Samples(eqx.Module):
@@ -106,11 +106,12 @@ def sample_fixed_points(
     key = _checks.key(key)
     method = as_flow(method)
 
-    size = min(BATCH, n_draws)
+    size = min(max(1, BATCH // network.num_neurons), n_draws)
     batches, counts = [], {outcome: 0 for outcome in Outcome}
     with progress_bar(n_draws, "settling", "inputs", progress) as bar:
         for first in range(0, n_draws, size):
-            i, found = _settle_batch(network, inputs, key, jnp.uint32(first), size, method)
+            i = _draw(network, inputs, key, jnp.uint32(first), size)
+            found = find_fixed_points(network, i, method=method)
             # The last batch is drawn whole, so that it has the same compiled program.
             i, found = jax.tree.map(lambda a: a[: n_draws - first], (i, found))  # noqa: B023
             for outcome, count in found.counts.items():
@@ -125,17 +126,11 @@ def sample_fixed_points(
 
 
 @eqx.filter_jit
-def _settle_batch(
-    network: RateNetwork,
-    inputs: AbstractInputs,
-    key: Array,
-    first: UInt32[Array, ""],
-    size: int,
-    method: Flow,
-) -> tuple[Float[Array, "m n"], FixedPoints]:
+def _draw(
+    network: RateNetwork, inputs: AbstractInputs, key: Array, first: UInt32[Array, ""], size: int
+) -> Float[Array, "m n"]:
     indices = first + jnp.arange(size, dtype=jnp.uint32)
-    i = draw_inputs(inputs, key, indices, network.num_neurons, network.weights.dtype)
-    return i, find_fixed_points(network, i, method=method)
+    return draw_inputs(inputs, key, indices, network.num_neurons, network.weights.dtype)
 
 
 def split(samples: Samples, sizes: tuple[int, ...]) -> list[Samples]:

@@ -1,0 +1,61 @@
+"""Which devices a batch is spread over.
+
+XLA runs one program on one core of a CPU, but for large matrix products; its way to use more
+is one virtual device for each core. They must be asked for before JAX is first used, so
+importing equilibrax asks - unless JAX is in use already, or its number of CPU devices has been
+set, by `jax.config.update("jax_num_cpu_devices", 1)` for example. Nothing else changes: arrays
+still live on the first device, and what is settled on all of them is returned there.
+"""
+
+import contextlib
+import os
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from . import _checks
+
+AXIS = "inputs"
+"""The mesh's one axis."""
+
+SMALLEST_SHARE = 256
+"""Inputs for each device below which spreading them costs more than it gains."""
+
+
+def use_all_cores() -> None:
+    """One virtual CPU device for each core, if nobody has decided otherwise."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jax.config.jax_num_cpu_devices != -1 or "host_platform_device_count" in flags:  # pyright: ignore
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # A RuntimeError says that JAX is in use already: then it stays as it is.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", cores or 1)
+
+
+def mesh_for(inputs: Array) -> Mesh | None:
+    """The mesh that this batch, (m, n), is spread over; None for one device.
+
+    A batch that its owner has spread over devices stays on those; any other is spread over
+    all local devices of the same kind. Inside `jax.jit` the caller decides.
+    """
+    if not _checks.is_known(inputs) or not inputs.is_fully_addressable:
+        return None
+    devices = sorted(inputs.devices(), key=lambda device: device.id)
+    if len(devices) == 1:
+        devices = jax.local_devices(backend=devices[0].platform)
+    if len(devices) == 1 or inputs.shape[0] < SMALLEST_SHARE * len(devices):
+        return None
+    return Mesh(np.asarray(devices), (AXIS,))
+
+
+def rows_over(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array whose rows are spread over the mesh."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array that every device of the mesh has whole."""
+    return NamedSharding(mesh, PartitionSpec())

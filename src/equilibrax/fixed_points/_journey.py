@@ -1,0 +1,207 @@
+"""Journeys: trajectories, leg by leg, from their starts to rest, escape or the end of time."""
+
+import enum
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import Count
+from ..networks import RateNetwork
+from ._chambers import has_table
+from ._flow import Flow
+from ._lanes import pool
+from ._steps import in_lanes
+
+
+class Halt(enum.IntEnum):
+    """Why a journey stands still."""
+
+    NOT_YET = 0
+    RESTING = 1
+    INTERRUPTED = 2  # before the end of time
+    ESCAPED = 3
+    EXHAUSTED = 4  # of time or of steps
+
+
+class Log(eqx.Module):
+    """Where m journeys are: one row for each, so that a row moves in one piece.
+
+    The columns are x (n of them), then those named here. `verdict` is 0 until the outcome is
+    known, and one more than it then.
+    """
+
+    rows: Float[Array, "m columns"]
+
+    COLUMNS = (
+        "time", "dt", "num_steps", "halt", "scale", "verdict", "abscissa", "certified", "period",
+    )  # fmt: skip
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return self.rows.shape[1] - len(self.COLUMNS)
+
+    @property
+    def x(self) -> Float[Array, "m n"]:
+        """Where each journey is."""
+        return self.rows[:, : self.n]
+
+    def __getitem__(self, name: str) -> Float[Array, " m"]:
+        return self.rows[:, self.n + self.COLUMNS.index(name)]
+
+    def take(self, rows: Int[Array, " k"]) -> "Log":
+        """These rows; one past the end gives the last."""
+        return Log(self.rows.at[rows].get(mode="clip"))
+
+    def put(self, rows: Int[Array, " k"], part: "Log") -> "Log":
+        """With these rows replaced; one past the end is dropped."""
+        return Log(self.rows.at[rows].set(part.rows, mode="drop"))
+
+    def replace(self, x: Float[Array, "m n"] | None = None, **columns: Array) -> "Log":
+        """With other values in some columns."""
+        rows = self.rows if x is None else self.rows.at[:, : self.n].set(x)
+        for name, values in columns.items():
+            column = self.n + self.COLUMNS.index(name)
+            rows = rows.at[:, column].set(values.astype(rows.dtype))
+        return Log(rows)
+
+    @classmethod
+    def start(cls, x0: Float[Array, "m n"], scale: Float[Array, " m"]) -> "Log":
+        """Journeys that have not left yet."""
+        blank = jnp.zeros((x0.shape[0], len(cls.COLUMNS)), x0.dtype)
+        return cls(jnp.concatenate([x0, blank], axis=1)).replace(scale=scale)
+
+
+class Leg(eqx.Module):
+    """One leg of all journeys.
+
+    - `level`: of tightness of the tolerances.
+    - `settling`: how small |tau dx/dt| is to be, as a share of the distance to the nearest
+      threshold; 0 where that does not count.
+    - `horizon`: the time at which the leg ends, and `end`, the same but for rounding.
+    - `judged`, `watched`: whether verdicts are passed, and cycles sought, after it.
+    """
+
+    level: Int[Array, " legs"]
+    settling: Float[Array, " legs"]
+    horizon: Float[Array, " legs"]
+    end: Float[Array, " legs"]
+    judged: Bool[Array, " legs"]
+    watched: Bool[Array, " legs"]
+
+
+def plan(flow: Flow, network: RateNetwork) -> tuple[Leg, int]:
+    """All legs, one after the other, and the index of the last one.
+
+    Verdicts are passed only on what has rested at the loosest tolerances and gone on from
+    there. What still moves at a tenth of the time is watched for a cycle; and again at the end.
+    """
+    dtype = network.weights.dtype
+    early, late = 0.1, 1.0
+    levels = range(flow.last_level(dtype) + 1)
+    # Level, settling, share of the time, judged, watched.
+    if has_table(network):
+        legs = [(0, 1 / 3, early, False, False), (0, 1 / 30, early, False, True)]
+        legs += [(0, 1 / 300, late, False, False)]
+    else:
+        legs = [(0, 0.0, early, False, True), (0, 0.0, late, False, False)]
+    legs += [(level, 0.0, late, True, level == levels[-1]) for level in levels[1:] or levels]
+    level, settling, share, judged, watched = (
+        np.asarray(column) for column in zip(*legs, strict=True)
+    )
+    horizon = flow.horizon(network) * share.astype(dtype)
+    end = horizon * (1 - 8 * float(jnp.finfo(dtype).eps))
+    columns = (level, settling.astype(dtype), horizon, end, judged, watched)
+    return Leg(*map(jnp.asarray, columns)), len(legs) - 1
+
+
+class Cargo(eqx.Module):
+    """What a lane carries of its journey."""
+
+    x: Float[Array, "n lanes"]
+    i: Float[Array, "n lanes"]
+    time: Float[Array, " lanes"]
+    dt: Float[Array, " lanes"]
+    num_steps: Int[Array, " lanes"]
+    halt: Int[Array, " lanes"]
+    scale: Float[Array, " lanes"]
+    memory: Any
+
+
+STEPS_PER_TURN = 8
+"""Solver steps between two visits of the pool. Fewer waste steps of lanes that have ended,
+more spend time on storing and loading."""
+
+
+def travel(
+    network: RateNetwork,
+    inputs: Float[Array, "m n"],
+    log: Log,
+    queue: Int[Array, " m"],
+    count: Count,
+    flow: Flow,
+    leg: Leg,
+) -> Log:
+    """Take the journeys in the queue one leg further."""
+    steps, lanewise = flow.steps(network), in_lanes(network)
+    dtype = inputs.dtype
+    tight = flow.tolerances(leg.level, dtype)
+    t1 = flow.horizon(network) * (1 - 8 * float(jnp.finfo(dtype).eps))
+
+    def load(log: Log, rows) -> Cargo:
+        part = log.take(rows)
+        x, i = part.x.T, inputs.at[rows].get(mode="clip").T
+        first, memory = steps.init(x, i, tight.of_solver(part["scale"]))
+        dt = jnp.where(part["dt"] > 0, part["dt"], first)
+        counts = part["num_steps"].astype(jnp.int32)
+        halt = jnp.zeros_like(counts)
+        return Cargo(x, i, part["time"], dt, counts, halt, part["scale"], memory)
+
+    def step(cargo: Cargo, running):
+        tolerances = tight.of_solver(cargo.scale)
+        dt = jnp.minimum(cargo.dt, leg.horizon - cargo.time)
+        new, accepted, next_dt, memory = steps.step(cargo.x, cargo.i, dt, cargo.memory, tolerances)
+        moved = running & accepted
+        x = jnp.where(moved, new, cargo.x)
+        time = jnp.where(moved, cargo.time + dt, cargo.time)
+        # A step cut short by the horizon says nothing against longer ones.
+        next_dt = jnp.where(accepted & (dt < cargo.dt), cargo.dt, next_dt)
+        num_steps = cargo.num_steps + running
+        memory = jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, cargo.memory)
+
+        speed = jnp.abs(lanewise.tau * steps.velocity(memory, x, cargo.i))
+        limit = tight.steady_atol * cargo.scale + tight.steady_rtol * jnp.abs(x)
+        resting = jnp.all(speed <= limit, axis=0)
+        if has_table(network):
+            distance = jnp.min(jnp.abs(lanewise.drive(x, cargo.i)), axis=0)
+            resting |= jnp.max(speed, axis=0) < leg.settling * distance
+        escaped = jnp.max(jnp.abs(x), axis=0) > flow.divergence * cargo.scale
+        exhausted = (time >= t1) | (num_steps >= flow.max_steps)
+        halt = jnp.select(
+            [escaped, resting, exhausted, time >= leg.end],
+            [Halt.ESCAPED, Halt.RESTING, Halt.EXHAUSTED, Halt.INTERRUPTED],
+            Halt.NOT_YET,
+        ).astype(jnp.int32)
+        halt = jnp.where(running, halt, cargo.halt)
+        keep = lambda a, b: jnp.where(running, a, b)  # noqa: E731
+        cargo = Cargo(
+            x, cargo.i, time, keep(next_dt, cargo.dt), num_steps, halt, cargo.scale, memory
+        )
+        return cargo, running & (halt == Halt.NOT_YET)
+
+    def advance(cargo, running):
+        return jax.lax.fori_loop(0, STEPS_PER_TURN, lambda _, c: step(*c), (cargo, running))
+
+    def store(log: Log, rows, cargo: Cargo) -> Log:
+        columns = [cargo.time, cargo.dt, cargo.num_steps, cargo.halt, cargo.scale]
+        left = len(Log.COLUMNS) - len(columns)
+        blank = jnp.zeros((left, rows.size), dtype)
+        part = jnp.concatenate([cargo.x, jnp.stack([c.astype(dtype) for c in columns]), blank])
+        return log.put(rows, Log(part.T))
+
+    lanes = flow.num_lanes(network, queue.shape[0])
+    return pool(queue, count, lanes, load, advance, store, log)

@@ -1,0 +1,109 @@
+"""Many journeys through few lanes.
+
+A batch in lockstep runs until its slowest member is done. Here a fixed number of lanes is
+kept in flight instead: all of them advance a few steps, those that have ended are stored,
+and the next ones from a queue take their places.
+
+Everything in a lane has the lane as its *last* axis: n short, contiguous rows are what a
+CPU's vector units want.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+Buffers = TypeVar("Buffers")
+
+
+class Lanes(eqx.Module):
+    """What is in flight.
+
+    - `row`: which row of the buffers each lane works on; the number of rows if on none.
+    - `running`: lanes that have not ended.
+    - `cargo`: whatever is carried, any pytree of arrays (..., lanes).
+    """
+
+    row: Int[Array, " lanes"]
+    running: Bool[Array, " lanes"]
+    cargo: Any
+
+
+def pool(
+    queue: Int[Array, " m"],
+    count: Int[Array, ""],
+    num_lanes: int,
+    load: Callable[[Buffers, Int[Array, " lanes"]], Any],
+    advance: Callable[[Any, Bool[Array, " lanes"]], tuple[Any, Bool[Array, " lanes"]]],
+    store: Callable[[Buffers, Int[Array, " lanes"], Any], Buffers],
+    buffers: Buffers,
+) -> Buffers:
+    """Work through the rows `queue[:count]`, `num_lanes` of them at a time.
+
+    - `load(buffers, rows)`: the cargo of lanes that begin on these rows.
+    - `advance(cargo, running)`: all lanes some steps on, and which are still running; a lane
+      that is not running may be changed no more.
+    - `store(buffers, rows, cargo)`: write ended lanes back; a row past the end is to be
+      dropped.
+    """
+    m = queue.shape[0]
+
+    def unfinished(carry):
+        _, lanes, head = carry
+        return (head < count) | jnp.any(lanes.row < m)
+
+    def turn(carry):
+        buffers, lanes, head = carry
+        free = lanes.row == m
+        place = head + jnp.cumsum(free, dtype=jnp.int32) - 1
+        fresh = free & (place < count)
+        rows = jnp.where(fresh, queue.at[place].get(mode="clip"), m)
+        loaded = load(buffers, rows)
+        cargo = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), loaded, lanes.cargo)
+        row = jnp.where(fresh, rows, lanes.row)
+        cargo, running = advance(cargo, row < m)
+        ended = (row < m) & ~running
+        buffers = store(buffers, jnp.where(ended, row, m), cargo)
+        return (
+            buffers,
+            Lanes(jnp.where(ended, m, row), running, cargo),
+            head + jnp.sum(fresh, dtype=jnp.int32),
+        )
+
+    empty = jnp.full(num_lanes, m, jnp.int32)
+    blank = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), eqx.filter_eval_shape(load, buffers, empty)
+    )
+    start = Lanes(empty, jnp.zeros(num_lanes, bool), blank)
+    head = jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(unfinished, turn, (buffers, start, head))[0]
+
+
+def in_blocks(
+    queue: Int[Array, " m"],
+    count: Int[Array, ""],
+    size: int,
+    treat: Callable[[Buffers, Int[Array, " block"]], Buffers],
+    buffers: Buffers,
+) -> Buffers:
+    """`treat` the rows `queue[:count]`, `size` at a time; a row past the end is none."""
+    m = queue.shape[0]
+
+    def block(carry):
+        k, buffers = carry
+        place = k * size + jnp.arange(size, dtype=jnp.int32)
+        rows = jnp.where(place < count, queue.at[place].get(mode="clip"), m)
+        return k + 1, treat(buffers, rows)
+
+    start = (jnp.zeros((), jnp.int32), buffers)
+    return jax.lax.while_loop(lambda carry: carry[0] * size < count, block, start)[1]
+
+
+def rows_where(mask: Bool[Array, " m"]) -> tuple[Int[Array, " m"], Int[Array, ""]]:
+    """The rows where `mask` holds, in order, as a queue; and how many there are."""
+    m = mask.shape[0]
+    queue = jnp.nonzero(mask, size=m, fill_value=m)[0].astype(jnp.int32)
+    return queue, jnp.sum(mask, dtype=jnp.int32)

@@ -1,0 +1,173 @@
+r"""One step of every lane: a Runge-Kutta step and the next step's size.
+
+States are (n, lanes). Two ways, with the same rules and results that agree to the
+solver's tolerance:
+
+- `DiffraxSteps`: Diffrax's own solver and `PIDController`, lane by lane under `vmap`: the
+  reference, for any of its adaptive solvers, implicit ones too.
+- `UnrolledSteps`: the same explicit tableau and the same rule for the step size, written
+  out for all lanes at once, so that the compiler fuses it into a few loops over the lanes.
+  `benchmarks/README.md` has what that gains.
+
+The equation of motion is autonomous: every step begins at t = 0, and no digits of the step
+are lost to a large t.
+"""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ..networks import RateNetwork
+
+StateLanes = Float[Array, "n lanes"]
+PerLane = Float[Array, " lanes"]
+
+
+class Tolerances(eqx.Module):
+    """What the solver is held to: an absolute tolerance for each lane."""
+
+    rtol: Float[Array, ""]
+    atol: PerLane
+
+
+def in_lanes(network: RateNetwork) -> RateNetwork:
+    """The same network, whose equation of motion takes and gives (n, lanes)."""
+    view = (network.bias[:, None], network.tau[:, None])
+    return eqx.tree_at(lambda net: (net.bias, net.tau), network, view)
+
+
+class UnrolledSteps(eqx.Module):
+    """An explicit Runge-Kutta pair, written out for all lanes."""
+
+    network: RateNetwork  # in lanes
+    solver: diffrax.AbstractERK
+
+    def init(self, x: StateLanes, i: StateLanes, tolerances: Tolerances) -> tuple[PerLane, Array]:
+        """A first step size for each lane, and the memory of a step."""
+        velocity = self.network.vector_field(None, x, i)
+        # Within the fastest time scale that the weights allow, and what the tolerance wants.
+        strength = jnp.max(jnp.sum(jnp.abs(self.network.weights), axis=1))
+        fastest = jnp.min(self.network.tau) / (1 + strength)
+        first = fastest * tolerances.rtol ** (1 / self.order)
+        return jnp.broadcast_to(first, x.shape[1:]), velocity
+
+    @property
+    def order(self) -> int:
+        """Of the pair's error, as Diffrax has it."""
+        order = self.solver.order(None)  # pyright: ignore
+        assert order is not None
+        return order
+
+    def step(
+        self, x: StateLanes, i: StateLanes, dt: PerLane, velocity: Array, tolerances: Tolerances
+    ) -> tuple[StateLanes, Bool[Array, " lanes"], PerLane, Array]:
+        """Where the step leads, whether it is accepted, the next step's size, its memory."""
+        table = self.solver.tableau
+        assert isinstance(table, diffrax.ButcherTableau)
+        stages = [velocity]
+        place = x
+        for row in table.a_lower:
+            place = x + dt * _combine(row, stages)
+            stages.append(self.network.vector_field(None, place, i))
+        if table.ssal and table.fsal:
+            new, new_velocity = place, stages[-1]
+        else:
+            new = x + dt * _combine(table.b_sol, stages)
+            new_velocity = self.network.vector_field(None, new, i)
+        error = dt * _combine(table.b_error, stages)
+        size = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(x), jnp.abs(new))
+        square = jnp.mean(jnp.square(error / size), axis=0)
+        accepted = square < 1
+        factor = 0.9 * square ** (-0.5 / self.order)
+        factor = jnp.where(accepted, jnp.clip(factor, 1.0, 10.0), jnp.clip(factor, 0.2, 0.9))
+        # What is not a number has been rejected: a fifth of the step, then.
+        factor = jnp.where(jnp.isfinite(square), factor, 0.2)
+        return new, accepted, dt * factor, jnp.where(accepted, new_velocity, velocity)
+
+    def velocity(self, memory: Array, x: StateLanes, i: StateLanes) -> StateLanes:
+        """dx/dt at the present state."""
+        del x, i
+        return memory
+
+
+def _combine(coefficients: np.ndarray, stages: list[Array]) -> Array:
+    return sum(float(c) * k for c, k in zip(coefficients, stages, strict=False) if c != 0)  # pyright: ignore
+
+
+class DiffraxSteps(eqx.Module):
+    """Any adaptive Diffrax solver for ordinary differential equations, with its controller."""
+
+    network: RateNetwork
+    solver: diffrax.AbstractSolver
+
+    def _parts(self, tolerances: Tolerances):
+        term = diffrax.ODETerm(self.network.vector_field)
+
+        def parts(atol):
+            controller = diffrax.PIDController(tolerances.rtol, atol)
+            return term, with_tolerances(self.solver, controller), controller
+
+        return parts
+
+    def init(self, x: StateLanes, i: StateLanes, tolerances: Tolerances) -> tuple[PerLane, Any]:
+        """A first step size for each lane, and the memory of a step."""
+        parts = self._parts(tolerances)
+
+        def one(x, i, atol):
+            term, solver, controller = parts(atol)
+            zero = jnp.zeros((), x.dtype)
+            order = solver.error_order(term)
+            dt, remembered = controller.init(term, zero, zero, x, None, i, solver.func, order)
+            return dt, (solver.init(term, zero, dt, x, i), remembered)
+
+        dt, memory = jax.vmap(one, in_axes=(1, 1, 0), out_axes=-1)(x, i, tolerances.atol)
+        return jnp.asarray(dt), memory
+
+    def step(self, x: StateLanes, i: StateLanes, dt: PerLane, memory, tolerances: Tolerances):
+        """Where the step leads, whether it is accepted, the next step's size, its memory."""
+        parts = self._parts(tolerances)
+
+        def one(x, i, dt, memory, atol):
+            term, solver, controller = parts(atol)
+            state, remembered = memory
+            zero = jnp.zeros((), x.dtype)
+            new, error, _, new_state, _ = solver.step(term, zero, dt, x, i, state, False)
+            order = solver.error_order(term)
+            assert order is not None
+            accepted, start, end, _, remembered, _ = controller.adapt_step_size(
+                zero, dt, x, new, i, error, order, remembered
+            )
+            new_state = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new_state, state)
+            return new, accepted, end - start, (new_state, remembered)
+
+        axes = (1, 1, 0, -1, 0)
+        return jax.vmap(one, in_axes=axes, out_axes=-1)(x, i, dt, memory, tolerances.atol)
+
+    def velocity(self, memory, x: StateLanes, i: StateLanes) -> StateLanes:
+        """dx/dt at the present state."""
+        del memory
+        return in_lanes(self.network).vector_field(None, x, i)
+
+
+def with_tolerances(solver: diffrax.AbstractSolver, controller) -> diffrax.AbstractSolver:
+    """An implicit solver whose root finder has the controller's tolerances where it has none
+    of its own, as `diffrax.diffeqsolve` does it."""
+    if not isinstance(solver, diffrax.AbstractImplicitSolver):
+        return solver
+    finder = solver.root_finder
+    open_ones = [
+        name
+        for name in ("rtol", "atol", "norm")
+        if not isinstance(getattr(finder, name), (int, float, jax.Array))
+        and not callable(getattr(finder, name))
+    ]
+    return eqx.tree_at(
+        lambda s: [getattr(s.root_finder, name) for name in open_ones],
+        solver,
+        [getattr(controller, name) for name in open_ones],
+    )
