@@ -33,7 +33,7 @@ def reproduced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
     done = run(
         "reproduce", "--out", "results", "--draws", 3000, "--test-draws", 2000, "--widths", 5, 8,
-        "--restarts", 4, "--steps", 500, cwd=folder,
+        "--restarts", 4, "--steps", 500, cwd=folder, XDG_CACHE_HOME=str(folder / "cache"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -41,7 +41,8 @@ def reproduced(tmp_path_factory):
 
 def test_reproduce_writes_three_pictures_a_report_and_the_weights(reproduced):
     folder, done = reproduced
-    assert os.listdir(folder) == ["results"]
+    assert sorted(os.listdir(folder)) == ["cache", "results"]
+    assert os.listdir(folder / "cache" / "equilibrax"), "compiled programs are kept"
     assert sorted(os.listdir(folder / "results")) == [
         "fig1_architectures.png", "fig2_mixture.png", "fig3_decision.png", "model.safetensors",
         "report.json",

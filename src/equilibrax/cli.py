@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -378,6 +379,10 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends it with one line and exit code 2."""
     matplotlib.use("Agg")
     command = parse(args)
+    if args is None and not jax.config.jax_compilation_cache_dir:  # pyright: ignore
+        # A command is a new process each time: what was compiled once is kept.
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equilibrax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
     try:
         command.run()
     except (ValueError, TypeError, OSError, EOFError, OverflowError, BadZipFile) as error:

@@ -1,0 +1,226 @@
+"""Settling against its peers, on the same inputs, in turn, after agreement is checked.
+
+    python benchmarks/against_peers.py
+
+For each network, these settle the same inputs from x0 = 0 in single precision:
+
+- naive: `vmap(diffeqsolve)` with Tsit5, rtol 1e-4, atol 1e-6, Diffrax's steady-state event
+  (1e-4, 1e-5), t1 = 200, on one device;
+- naive, sharded: the same on every device, each with its own loop;
+- diffrax lanes: `find_fixed_points(..., method=Flow(solver=Tsit5()))`;
+- lanes: `find_fixed_points`;
+- scipy: `solve_ivp` (LSODA, rtol 1e-4, atol 1e-6) input by input until the residual is 1e-4.
+
+Times are medians of repeats, compilation apart. Peers that take too long settle fewer of the
+inputs, and so are compared by their inputs per second.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.sharding import PartitionSpec
+from scipy.integrate import solve_ivp
+from tqdm import tqdm
+
+import equilibrax as eqb
+from equilibrax._devices import AXIS, mesh_for, rows_over
+from equilibrax._files import write_json
+from equilibrax.benchmark import hardware
+
+
+def near_the_edge(n: int) -> eqb.RateNetwork:
+    """A random network scaled so that its slowest mode, all neurons active, has rate -0.02."""
+    network = eqb.random_ei(n, key=jax.random.key(n))
+    weights = np.asarray(network.weights, np.float64)
+    radius = np.linalg.eigvals(weights).real.max()
+    scaled = (0.98 / radius * weights).astype(np.float32)
+    return eqb.RateNetwork(jnp.asarray(scaled), bias=-2.0)
+
+
+NETWORKS: dict[str, tuple[Callable[[], eqb.RateNetwork], int, int]] = {
+    # The network, inputs for us, inputs for the naive way.
+    "reference": (eqb.partitioned, 1_000_000, 20_000),
+    "half never settle": (lambda: eqb.partitioned(w_ii=0.0), 200_000, 4_000),
+    "random E/I, n = 20": (lambda: eqb.random_ei(20, key=jax.random.key(1)), 100_000, 10_000),
+    "edge of stability, n = 20": (lambda: near_the_edge(20), 20_000, 4_000),
+    "ring, n = 100": (lambda: eqb.ring(100), 4_000, 2_000),
+    "edge of stability, n = 100": (lambda: near_the_edge(100), 2_000, 1_000),
+    "random E/I, n = 500": (lambda: eqb.random_ei(500, key=jax.random.key(2)), 256, 256),
+}
+
+
+def naive(network: eqb.RateNetwork, inputs):
+    """What one would write first."""
+
+    def one(i):
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(network.vector_field),
+            diffrax.Tsit5(),
+            t0=0.0,
+            t1=200.0,
+            dt0=None,
+            y0=jnp.zeros_like(i),
+            args=i,
+            stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=1e-6),
+            event=diffrax.Event(diffrax.steady_state_event(rtol=1e-4, atol=1e-5)),
+            max_steps=100_000,
+            throw=False,
+        )
+        assert solution.ys is not None
+        return solution.ys[-1], solution.event_mask
+
+    return jax.vmap(one)(inputs)
+
+
+def scipy_one_by_one(network: eqb.RateNetwork, inputs, *, rtol, atol, t1, rest) -> np.ndarray:
+    """LSODA, input by input, to t1 or until the residual is `rest`."""
+    weights, bias = (np.asarray(a, np.float64) for a in (network.weights, network.bias))
+
+    def field(t, x, i):
+        return -x + weights @ np.maximum(x - bias, 0) + i
+
+    def at_rest(t, x, i):
+        return np.abs(field(t, x, i)).max() - rest
+
+    at_rest.terminal = True  # pyright: ignore
+    ends = [
+        solve_ivp(
+            field, (0, t1), np.zeros_like(i), method="LSODA", args=(i,), rtol=rtol, atol=atol,
+            events=at_rest,
+        ).y[:, -1]
+        for i in np.asarray(inputs, np.float64)
+    ]  # fmt: skip
+    return np.stack(ends)
+
+
+@dataclasses.dataclass(frozen=True)
+class AgainstPeers:
+    """Settling against its peers."""
+
+    out: Path = Path(__file__).parent / "results"
+    """Folder for the results."""
+    only: tuple[str, ...] = ()
+    """Names of networks; all of them if empty."""
+    repeats: int = 3
+    """Timed runs of each way, of which the median counts."""
+    share: float = 1.0
+    """Of the inputs: less for a quick look."""
+    checked: int = 10_000
+    """Numbers in the states that are checked against LSODA at rtol 1e-8 in double precision:
+    2,000 inputs at n = 5."""
+
+    def run(self) -> None:
+        """Measure, print a table and write JSON."""
+        rows = []
+        for name in tqdm(self.only or NETWORKS, desc="networks", disable=None):
+            rows += self.measure(name)
+        name = self.out / f"against_peers_{hardware()['platform']}.json"
+        write_json(name, {"hardware": hardware(), "rows": rows})
+        print(f"{'network':28}{'way':18}{'inputs':>9}{'us/input':>11}{'x naive':>9}  agrees")
+        for row in rows:
+            print(
+                f"{row['network']:28}{row['way']:18}{row['inputs']:9}{row['us_per_input']:11.3f}"
+                f"{row['times_naive']:9.1f}  {row['agreement']}"
+            )
+
+    def measure(self, name: str) -> list[dict[str, Any]]:
+        """All ways on one network."""
+        build, ours, theirs = NETWORKS[name]
+        network = build()
+        n = network.num_neurons
+        ours, theirs = (max(2, int(self.share * count)) for count in (ours, theirs))
+        inputs = jax.random.uniform(jax.random.key(0), (ours, n), minval=-1.0)
+        few = inputs[:theirs]
+        mesh = mesh_for(few)
+        ways: dict[str, tuple[int, Callable[[], Any]]] = {}
+        one_device = jax.jit(naive)
+        ways["naive"] = (theirs, lambda: one_device(network, few)[0])
+        if mesh is not None and theirs % mesh.size == 0:
+            rows = PartitionSpec(AXIS)
+            everywhere = jax.jit(
+                jax.shard_map(
+                    naive,
+                    mesh=mesh,
+                    in_specs=(PartitionSpec(), rows),
+                    out_specs=rows,
+                    check_vma=False,
+                )
+            )
+            spread = jax.device_put(few, rows_over(mesh))
+            ways["naive, sharded"] = (theirs, lambda: everywhere(network, spread)[0])
+        method = eqb.Flow(solver=diffrax.Tsit5())
+        ways["diffrax lanes"] = (
+            theirs,
+            lambda: eqb.find_fixed_points(network, few, method=method),
+        )
+        ways["lanes"] = (ours, lambda: eqb.find_fixed_points(network, inputs))
+        first, results = {}, {}
+        for way, (_, call) in ways.items():
+            start = time.perf_counter()
+            results[way] = jax.block_until_ready(call())
+            first[way] = time.perf_counter() - start
+        agreement = self.agreement(network, few, results)
+        runs: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(self.repeats):
+            for way, (_, call) in ways.items():
+                start = time.perf_counter()
+                jax.block_until_ready(call())
+                runs[way].append(time.perf_counter() - start)
+        peers = 1 + 500 // n
+        start = time.perf_counter()
+        scipy_one_by_one(network, few[:peers], rtol=1e-4, atol=1e-6, t1=200, rest=1e-4)
+        runs["scipy"], ways["scipy"] = [time.perf_counter() - start], (peers, lambda: None)
+        found = results["lanes"]
+        table = []
+        base = statistics.median(runs["naive"]) / theirs
+        for way, times in runs.items():
+            each = statistics.median(times) / ways[way][0]
+            table.append(
+                {
+                    "network": name,
+                    "way": way,
+                    "n": n,
+                    "inputs": ways[way][0],
+                    "us_per_input": 1e6 * each,
+                    "times_naive": base / each,
+                    "first_call_s": first.get(way),
+                    "runs_s": times,
+                    "agreement": agreement.get(way, ""),
+                }
+            )
+        table[-2]["certified"] = float(found.certified.mean())
+        table[-2]["outcomes"] = {k.name: v for k, v in found.counts.items() if v}
+        table[-2]["largest_abscissa"] = float(jnp.max(jnp.where(found.stable, found.abscissa, -9)))
+        return table
+
+    def agreement(self, network, few, results) -> dict[str, str]:
+        """States against each other, and ours against LSODA at 1e-8 in double precision."""
+        report = {}
+        ours = results["lanes"]
+        stable = np.asarray(ours.stable)[: len(few)]
+        state = np.asarray(ours.state)[: len(few)]
+        size = 1 + np.abs(state).max(axis=1)
+        for way in ("naive", "naive, sharded", "diffrax lanes"):
+            if way in results:
+                other = results[way]
+                other = np.asarray(other.state if way == "diffrax lanes" else other)
+                far = (np.abs(other - state).max(axis=1) > 0.01 * size) & stable
+                report[way] = f"{far.sum()} of {stable.sum()} differ by over 1 % from lanes"
+        rows = np.flatnonzero(stable)[: max(1, int(self.share * self.checked) // state.shape[1])]
+        exact = scipy_one_by_one(network, few[rows], rtol=1e-8, atol=1e-10, t1=2000, rest=1e-9)
+        far = np.abs(exact - state[rows]).max(axis=1) > 1e-4 * size[rows]
+        report["lanes"] = f"{far.sum()} of {len(rows)} differ by over 1e-4 from LSODA at 1e-8"
+        return report
+
+
+if __name__ == "__main__":
+    tyro.cli(AgainstPeers, description=__doc__).run()
