@@ -6,8 +6,9 @@ others (`_lanes`), until it is trapped in its chamber (`_chambers`), comes to re
 escapes; the fixed point behind the halt is polished and judged (`_verdict`) by the
 Jacobian's eigenvalues (`_stability`); what does not come to rest is watched for a cycle
 (`_cycle`); and the answer (`_outcome`) gets its derivatives from the implicit function
-theorem (`_gradient`). `_find` puts these together. `_enumerate` finds all fixed points of
-a small threshold-linear network without any trajectory.
+theorem (`_gradient`). `_settle` puts these together, and `_find` on all devices.
+`_enumerate` finds all fixed points of a small threshold-linear network without any
+trajectory.
 """
 
 from ._enumerate import (

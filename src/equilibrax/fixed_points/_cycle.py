@@ -7,18 +7,16 @@ the time of the first, make a cycle, unless the distance from a keeps growing fr
 to the next as it does on a spiral towards a fixed point or away from it.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from .._types import Count
 from ..networks import RateNetwork
 from ._flow import Flow
 from ._journey import STEPS_PER_TURN, Log
-from ._lanes import pool
+from ._lanes import Queue, pool
+from ._steps import Ride, board, ride_on
 
 NEAR = 1e-2
 """Largest distance of a return from its start, as a share of the orbit's diameter."""
@@ -37,13 +35,7 @@ LEAD = 64
 class Watch(eqx.Module):
     """A lane that is watched for returns; times count from the start of the watch."""
 
-    x: Float[Array, "n lanes"]
-    i: Float[Array, "n lanes"]
-    scale: Float[Array, " lanes"]
-    time: Float[Array, " lanes"]
-    dt: Float[Array, " lanes"]
-    num_steps: Int[Array, " lanes"]
-    memory: Any
+    ride: Ride
     start: Float[Array, "n lanes"]  # a
     normal: Float[Array, "n lanes"]  # f_a
     since: Float[Array, " lanes"]  # the time at a
@@ -56,8 +48,7 @@ def find_periods(
     network: RateNetwork,
     inputs: Float[Array, "m n"],
     log: Log,
-    queue: Int[Array, " m"],
-    count: Count,
+    queue: Queue,
     flow: Flow,
 ) -> Log:
     """The log, with the `period` of those in the queue that lie on a cycle, and 0 for the
@@ -66,39 +57,33 @@ def find_periods(
     tight = flow.tolerances(jnp.asarray(1), inputs.dtype)
 
     def load(log: Log, rows) -> Watch:
-        part = log.take(rows)
-        x, i = part.x.T, inputs.at[rows].get(mode="clip").T
-        dt, memory = steps.init(x, i, tight.of_solver(part["scale"]))
-        zero = jnp.zeros_like(dt)
-        never = jnp.full((2, *zero.shape), jnp.inf, x.dtype)
-        begun = jnp.zeros(zero.shape, jnp.int32)
-        return Watch(
-            x, i, part["scale"], zero, dt, begun, memory, x, jnp.zeros_like(x), zero, zero, never,
-            never,
-        )  # fmt: skip
+        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
+        ride = board(steps, part.x.T, i.T, part["scale"], tight)
+        zero = jnp.zeros_like(ride.time)
+        never = jnp.full((2, *zero.shape), jnp.inf, zero.dtype)
+        return Watch(ride, ride.x, jnp.zeros_like(ride.x), zero, zero, never, never)
 
-    def step(w: Watch, running):
-        before = steps.velocity(w.memory, w.x, w.i)
-        # From the lead's last step on, a is the present state.
-        here = w.num_steps == LEAD
-        anchor = jnp.where(here, w.x, w.start)
-        normal = jnp.where(here, before, w.normal)
-        since = jnp.where(here, w.time, w.since)
+    def step(watch: Watch, running):
+        old = watch.ride
+        before = steps.velocity(old.memory, old.x, old.i)
+        # a is where the lead ends.
+        here = old.num_steps == LEAD
+        start = jnp.where(here, old.x, watch.start)
+        normal = jnp.where(here, before, watch.normal)
+        since = jnp.where(here, old.time, watch.since)
 
-        new, accepted, dt, memory = steps.step(w.x, w.i, w.dt, w.memory, tight.of_solver(w.scale))
-        moved = running & accepted
-        x = jnp.where(moved, new, w.x)
-        memory = jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, w.memory)
-        after = steps.velocity(memory, x, w.i)
-        watched = moved & (w.num_steps >= LEAD)
-        diameter = jnp.where(watched, jnp.maximum(w.diameter, _norm(x - anchor)), w.diameter)
+        new, moved, dt = ride_on(steps, old, running, tight)
+        after = steps.velocity(new.memory, new.x, new.i)
+        watched = moved & (old.num_steps >= LEAD)
+        far = jnp.maximum(watch.diameter, _norm(new.x - start))
+        diameter = jnp.where(watched, far, watch.diameter)
 
         # Does this step cross the section upwards? Each step is the cubic through its ends.
-        def height(v):
-            return jnp.sum(normal * v, axis=0)
+        def height(vectors):
+            return jnp.sum(normal * vectors, axis=0)
 
-        low, high = height(w.x - anchor), height(x - anchor)
-        rise, climb = w.dt * height(before), w.dt * height(after)
+        low, high = height(old.x - start), height(new.x - start)
+        rise, climb = dt * height(before), dt * height(after)
 
         def bisect(_, ends):
             first, last = ends
@@ -107,34 +92,32 @@ def find_periods(
             return jnp.where(below, middle, first), jnp.where(below, last, middle)
 
         ends = (jnp.zeros_like(dt), jnp.ones_like(dt))
-        share = sum(jax.lax.fori_loop(0, 20, bisect, ends)) / 2
-        place = hermite(share, w.x, x, w.dt * before, w.dt * after)
-        time = w.time + share * w.dt - since
-        distance = _norm(place - anchor) / diameter
+        first, last = jax.lax.fori_loop(0, 20, bisect, ends)
+        share = (first + last) / 2
+        place = hermite(share, old.x, new.x, dt * before, dt * after)
+        time = old.time + share * dt - since
+        distance = _norm(place - start) / diameter
         near = watched & (low < 0) & (high >= 0) & (distance <= NEAR)
-        first = near & jnp.isinf(w.returns[0])
-        second = near & jnp.isinf(w.returns[1]) & (time > 1.5 * w.returns[0])
-        arrived = jnp.stack([first, second])
-        w = Watch(
-            x, w.i, w.scale, jnp.where(moved, w.time + w.dt, w.time),
-            jnp.where(running, dt, w.dt), w.num_steps + running, memory,
-            anchor, normal, since, diameter,
-            jnp.where(arrived, time, w.returns), jnp.where(arrived, distance, w.distances),
-        )  # fmt: skip
-        return w, running & (w.num_steps < STEPS) & jnp.isinf(w.returns[1])
+        known = jnp.isfinite(watch.returns)
+        arrived = jnp.stack([near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0])])
+        returns = jnp.where(arrived, time, watch.returns)
+        distances = jnp.where(arrived, distance, watch.distances)
+        watch = Watch(new, start, normal, since, diameter, returns, distances)
+        return watch, running & (new.num_steps < STEPS) & ~jnp.isfinite(returns[1])
 
     def advance(watch, running):
         return jax.lax.fori_loop(0, STEPS_PER_TURN, lambda _, c: step(*c), (watch, running))
 
-    def store(log: Log, rows, w: Watch) -> Log:
-        first, second = w.returns
-        drift = w.distances[1] <= jnp.maximum(EXACT * tight.rtol, 1.5 * w.distances[0])
-        rest = tight.steady_atol * w.scale + tight.steady_rtol * jnp.max(jnp.abs(w.start), axis=0)
-        cycle = (w.diameter > 10 * rest) & (jnp.abs(second / first - 2) < 0.02) & drift
+    def store(log: Log, rows, watch: Watch) -> Log:
+        first, second = watch.returns
+        closed = watch.distances[1] <= jnp.maximum(EXACT * tight.rtol, 1.5 * watch.distances[0])
+        size = jnp.max(jnp.abs(watch.start), axis=0)
+        rest = tight.steady_atol * watch.ride.scale + tight.steady_rtol * size
+        cycle = (watch.diameter > 10 * rest) & (jnp.abs(second / first - 2) < 0.02) & closed
         part = log.take(rows)
         return log.put(rows, part.replace(period=jnp.where(cycle, second / 2, 0)))
 
-    return pool(queue, count, flow.num_lanes(network, queue.shape[0]), load, advance, store, log)
+    return pool(queue, flow.num_lanes(network, len(queue.rows)), load, advance, store, log)
 
 
 def _norm(lanes: Float[Array, "n lanes"]) -> Float[Array, " lanes"]:

@@ -7,12 +7,11 @@ from typing import Any
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Count, Scalar
 from ..networks import RateNetwork
-from ._steps import DiffraxSteps, Tolerances, UnrolledSteps, in_lanes
+from ._steps import DiffraxSteps, Tightness, UnrolledSteps, in_lanes
 
 
 def _as(kind: type) -> Callable[[Any], Any]:
@@ -114,7 +113,7 @@ class Flow(eqx.Module):
         unit = math.sqrt(jnp.finfo(network.weights.dtype).eps)
         return (unit if self.marginal is None else self.marginal) / jnp.max(network.tau)
 
-    def tolerances(self, level: Count, dtype) -> "Tightness":
+    def tolerances(self, level: Count, dtype) -> Tightness:
         """The four tolerances at a level of tightness, floored by the dtype."""
         floor = 10 * float(jnp.finfo(dtype).eps)
         tightness = jnp.power(jnp.asarray(TIGHTER, dtype), -level)
@@ -141,16 +140,3 @@ def as_flow(method: Any) -> Flow:
 
 TIGHTER = 100.0
 """How much tighter the tolerances get where a verdict fails."""
-
-
-class Tightness(eqx.Module):
-    """Relative tolerances; the absolute ones are in units of the problem's scale."""
-
-    rtol: Float[Array, ""]
-    atol: Float[Array, ""]
-    steady_rtol: Float[Array, ""]
-    steady_atol: Float[Array, ""]
-
-    def of_solver(self, scale: Float[Array, " lanes"]) -> Tolerances:
-        """What the solver is held to in lanes of these scales."""
-        return Tolerances(self.rtol, self.atol * scale)

@@ -1,7 +1,6 @@
 """Journeys: trajectories, leg by leg, from their starts to rest, escape or the end of time."""
 
 import enum
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Count
 from ..networks import RateNetwork
 from ._chambers import has_table
 from ._flow import Flow
-from ._lanes import pool
-from ._steps import in_lanes
+from ._lanes import Queue, pool
+from ._steps import Ride, board, in_lanes, ride_on
 
 
 class Halt(enum.IntEnum):
@@ -122,14 +120,8 @@ def plan(flow: Flow, network: RateNetwork) -> tuple[Leg, int]:
 class Cargo(eqx.Module):
     """What a lane carries of its journey."""
 
-    x: Float[Array, "n lanes"]
-    i: Float[Array, "n lanes"]
-    time: Float[Array, " lanes"]
-    dt: Float[Array, " lanes"]
-    num_steps: Int[Array, " lanes"]
+    ride: Ride
     halt: Int[Array, " lanes"]
-    scale: Float[Array, " lanes"]
-    memory: Any
 
 
 STEPS_PER_TURN = 8
@@ -141,8 +133,7 @@ def travel(
     network: RateNetwork,
     inputs: Float[Array, "m n"],
     log: Log,
-    queue: Int[Array, " m"],
-    count: Count,
+    queue: Queue,
     flow: Flow,
     leg: Leg,
 ) -> Log:
@@ -153,55 +144,41 @@ def travel(
     t1 = flow.horizon(network) * (1 - 8 * float(jnp.finfo(dtype).eps))
 
     def load(log: Log, rows) -> Cargo:
-        part = log.take(rows)
-        x, i = part.x.T, inputs.at[rows].get(mode="clip").T
-        first, memory = steps.init(x, i, tight.of_solver(part["scale"]))
-        dt = jnp.where(part["dt"] > 0, part["dt"], first)
-        counts = part["num_steps"].astype(jnp.int32)
-        halt = jnp.zeros_like(counts)
-        return Cargo(x, i, part["time"], dt, counts, halt, part["scale"], memory)
+        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
+        ride = board(
+            steps, part.x.T, i.T, part["scale"], tight,
+            time=part["time"], dt=part["dt"], num_steps=part["num_steps"].astype(jnp.int32),
+        )  # fmt: skip
+        return Cargo(ride, jnp.zeros_like(ride.num_steps))
 
     def step(cargo: Cargo, running):
-        tolerances = tight.of_solver(cargo.scale)
-        dt = jnp.minimum(cargo.dt, leg.horizon - cargo.time)
-        new, accepted, next_dt, memory = steps.step(cargo.x, cargo.i, dt, cargo.memory, tolerances)
-        moved = running & accepted
-        x = jnp.where(moved, new, cargo.x)
-        time = jnp.where(moved, cargo.time + dt, cargo.time)
-        # A step cut short by the horizon says nothing against longer ones.
-        next_dt = jnp.where(accepted & (dt < cargo.dt), cargo.dt, next_dt)
-        num_steps = cargo.num_steps + running
-        memory = jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, cargo.memory)
-
-        speed = jnp.abs(lanewise.tau * steps.velocity(memory, x, cargo.i))
-        limit = tight.steady_atol * cargo.scale + tight.steady_rtol * jnp.abs(x)
+        ride = ride_on(steps, cargo.ride, running, tight, leg.horizon)[0]
+        speed = jnp.abs(lanewise.tau * steps.velocity(ride.memory, ride.x, ride.i))
+        limit = tight.steady_atol * ride.scale + tight.steady_rtol * jnp.abs(ride.x)
         resting = jnp.all(speed <= limit, axis=0)
         if has_table(network):
-            distance = jnp.min(jnp.abs(lanewise.drive(x, cargo.i)), axis=0)
+            distance = jnp.min(jnp.abs(lanewise.drive(ride.x, ride.i)), axis=0)
             resting |= jnp.max(speed, axis=0) < leg.settling * distance
-        escaped = jnp.max(jnp.abs(x), axis=0) > flow.divergence * cargo.scale
-        exhausted = (time >= t1) | (num_steps >= flow.max_steps)
+        escaped = jnp.max(jnp.abs(ride.x), axis=0) > flow.divergence * ride.scale
+        exhausted = (ride.time >= t1) | (ride.num_steps >= flow.max_steps)
         halt = jnp.select(
-            [escaped, resting, exhausted, time >= leg.end],
+            [escaped, resting, exhausted, ride.time >= leg.end],
             [Halt.ESCAPED, Halt.RESTING, Halt.EXHAUSTED, Halt.INTERRUPTED],
             Halt.NOT_YET,
         ).astype(jnp.int32)
         halt = jnp.where(running, halt, cargo.halt)
-        keep = lambda a, b: jnp.where(running, a, b)  # noqa: E731
-        cargo = Cargo(
-            x, cargo.i, time, keep(next_dt, cargo.dt), num_steps, halt, cargo.scale, memory
-        )
-        return cargo, running & (halt == Halt.NOT_YET)
+        return Cargo(ride, halt), running & (halt == Halt.NOT_YET)
 
     def advance(cargo, running):
         return jax.lax.fori_loop(0, STEPS_PER_TURN, lambda _, c: step(*c), (cargo, running))
 
     def store(log: Log, rows, cargo: Cargo) -> Log:
-        columns = [cargo.time, cargo.dt, cargo.num_steps, cargo.halt, cargo.scale]
+        ride = cargo.ride
+        columns = [ride.time, ride.dt, ride.num_steps, cargo.halt, ride.scale]
         left = len(Log.COLUMNS) - len(columns)
         blank = jnp.zeros((left, rows.size), dtype)
-        part = jnp.concatenate([cargo.x, jnp.stack([c.astype(dtype) for c in columns]), blank])
+        part = jnp.concatenate([ride.x, jnp.stack([c.astype(dtype) for c in columns]), blank])
         return log.put(rows, Log(part.T))
 
-    lanes = flow.num_lanes(network, queue.shape[0])
-    return pool(queue, count, lanes, load, advance, store, log)
+    lanes = flow.num_lanes(network, len(queue.rows))
+    return pool(queue, lanes, load, advance, store, log)

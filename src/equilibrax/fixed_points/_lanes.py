@@ -32,16 +32,34 @@ class Lanes(eqx.Module):
     cargo: Any
 
 
+class Queue(eqx.Module):
+    """The first `count` of these rows are to be worked on; m is the number of all rows."""
+
+    rows: Int[Array, " m"]
+    count: Int[Array, ""]
+
+    @classmethod
+    def where(cls, mask: Bool[Array, " m"]) -> "Queue":
+        """The rows where `mask` holds, in order."""
+        m = mask.shape[0]
+        rows = jnp.nonzero(mask, size=m, fill_value=m)[0].astype(jnp.int32)
+        return cls(rows, jnp.sum(mask, dtype=jnp.int32))
+
+    def __getitem__(self, place: Int[Array, " k"]) -> Int[Array, " k"]:
+        """The rows at these places; the number of all rows for a place past the count."""
+        rows = self.rows.at[place].get(mode="clip")
+        return jnp.where(place < self.count, rows, len(self.rows))
+
+
 def pool(
-    queue: Int[Array, " m"],
-    count: Int[Array, ""],
+    queue: Queue,
     num_lanes: int,
     load: Callable[[Buffers, Int[Array, " lanes"]], Any],
     advance: Callable[[Any, Bool[Array, " lanes"]], tuple[Any, Bool[Array, " lanes"]]],
     store: Callable[[Buffers, Int[Array, " lanes"], Any], Buffers],
     buffers: Buffers,
 ) -> Buffers:
-    """Work through the rows `queue[:count]`, `num_lanes` of them at a time.
+    """Work through the rows of the queue, `num_lanes` of them at a time.
 
     - `load(buffers, rows)`: the cargo of lanes that begin on these rows.
     - `advance(cargo, running)`: all lanes some steps on, and which are still running; a lane
@@ -49,18 +67,18 @@ def pool(
     - `store(buffers, rows, cargo)`: write ended lanes back; a row past the end is to be
       dropped.
     """
-    m = queue.shape[0]
+    m = len(queue.rows)
 
     def unfinished(carry):
         _, lanes, head = carry
-        return (head < count) | jnp.any(lanes.row < m)
+        return (head < queue.count) | jnp.any(lanes.row < m)
 
     def turn(carry):
         buffers, lanes, head = carry
         free = lanes.row == m
         place = head + jnp.cumsum(free, dtype=jnp.int32) - 1
-        fresh = free & (place < count)
-        rows = jnp.where(fresh, queue.at[place].get(mode="clip"), m)
+        rows = jnp.where(free, queue[place], m)
+        fresh = rows < m
         loaded = load(buffers, rows)
         cargo = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), loaded, lanes.cargo)
         row = jnp.where(fresh, rows, lanes.row)
@@ -83,27 +101,17 @@ def pool(
 
 
 def in_blocks(
-    queue: Int[Array, " m"],
-    count: Int[Array, ""],
+    queue: Queue,
     size: int,
     treat: Callable[[Buffers, Int[Array, " block"]], Buffers],
     buffers: Buffers,
 ) -> Buffers:
-    """`treat` the rows `queue[:count]`, `size` at a time; a row past the end is none."""
-    m = queue.shape[0]
+    """`treat` the rows of the queue, `size` at a time; a row past the end is none."""
 
     def block(carry):
         k, buffers = carry
         place = k * size + jnp.arange(size, dtype=jnp.int32)
-        rows = jnp.where(place < count, queue.at[place].get(mode="clip"), m)
-        return k + 1, treat(buffers, rows)
+        return k + 1, treat(buffers, queue[place])
 
     start = (jnp.zeros((), jnp.int32), buffers)
-    return jax.lax.while_loop(lambda carry: carry[0] * size < count, block, start)[1]
-
-
-def rows_where(mask: Bool[Array, " m"]) -> tuple[Int[Array, " m"], Int[Array, ""]]:
-    """The rows where `mask` holds, in order, as a queue; and how many there are."""
-    m = mask.shape[0]
-    queue = jnp.nonzero(mask, size=m, fill_value=m)[0].astype(jnp.int32)
-    return queue, jnp.sum(mask, dtype=jnp.int32)
+    return jax.lax.while_loop(lambda carry: carry[0] * size < queue.count, block, start)[1]

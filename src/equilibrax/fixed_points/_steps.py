@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..networks import RateNetwork
 
@@ -39,6 +39,19 @@ def in_lanes(network: RateNetwork) -> RateNetwork:
     """The same network, whose equation of motion takes and gives (n, lanes)."""
     view = (network.bias[:, None], network.tau[:, None])
     return eqx.tree_at(lambda net: (net.bias, net.tau), network, view)
+
+
+class Tightness(eqx.Module):
+    """Relative tolerances; the absolute ones are in units of the problem's scale."""
+
+    rtol: Float[Array, ""]
+    atol: Float[Array, ""]
+    steady_rtol: Float[Array, ""]
+    steady_atol: Float[Array, ""]
+
+    def of_solver(self, scale: Float[Array, " lanes"]) -> Tolerances:
+        """What the solver is held to in lanes of these scales."""
+        return Tolerances(self.rtol, self.atol * scale)
 
 
 class UnrolledSteps(eqx.Module):
@@ -171,3 +184,57 @@ def with_tolerances(solver: diffrax.AbstractSolver, controller) -> diffrax.Abstr
         solver,
         [getattr(controller, name) for name in open_ones],
     )
+
+
+class Ride(eqx.Module):
+    """A lane under way."""
+
+    x: StateLanes
+    i: StateLanes
+    scale: PerLane
+    time: PerLane
+    dt: PerLane
+    num_steps: Int[Array, " lanes"]
+    memory: Any
+
+
+def board(
+    steps: UnrolledSteps | DiffraxSteps,
+    x: StateLanes,
+    i: StateLanes,
+    scale: PerLane,
+    tight: Tightness,
+    *,
+    time: PerLane | float = 0.0,
+    dt: PerLane | float = 0.0,
+    num_steps: Int[Array, " lanes"] | int = 0,
+) -> Ride:
+    """Lanes that begin here; a step size of 0 means that one is to be chosen."""
+    first, memory = steps.init(x, i, tight.of_solver(scale))
+    time = jnp.broadcast_to(jnp.asarray(time, x.dtype), scale.shape)
+    num_steps = jnp.broadcast_to(jnp.asarray(num_steps, jnp.int32), scale.shape)
+    return Ride(x, i, scale, time, jnp.where(dt > 0, dt, first), num_steps, memory)
+
+
+def ride_on(
+    steps: UnrolledSteps | DiffraxSteps,
+    ride: Ride,
+    running: Bool[Array, " lanes"],
+    tight: Tightness,
+    horizon: Float[Array, ""] | float = jnp.inf,
+) -> tuple[Ride, Bool[Array, " lanes"], PerLane]:
+    """One step of the running lanes, not past the horizon; which of them moved, and how far."""
+    dt = jnp.minimum(ride.dt, horizon - ride.time)
+    new, accepted, next_dt, memory = steps.step(
+        ride.x, ride.i, dt, ride.memory, tight.of_solver(ride.scale)
+    )
+    # A step cut short by the horizon says nothing against longer ones.
+    next_dt = jnp.where(accepted & (dt < ride.dt), ride.dt, next_dt)
+    moved = running & accepted
+    ride = Ride(
+        jnp.where(moved, new, ride.x), ride.i, ride.scale,
+        jnp.where(moved, ride.time + dt, ride.time), jnp.where(running, next_dt, ride.dt),
+        ride.num_steps + running,
+        jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, ride.memory),
+    )  # fmt: skip
+    return ride, moved, dt
