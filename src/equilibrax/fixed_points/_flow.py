@@ -100,8 +100,14 @@ class Flow(eqx.Module):
         return DiffraxSteps(network, self.solver)
 
     def num_lanes(self, network: RateNetwork, count: int) -> int:
-        """`lanes`, or its default for this network; no more than there are inputs."""
-        return max(1, min(count, self.lanes or max(64, 20480 // max(5, network.num_neurons))))
+        """`lanes`, or its default for this network; no more than there are inputs.
+
+        The last stragglers keep all lanes busy: the fewer inputs, the fewer lanes, down to where
+        a step costs the same whatever their number.
+        """
+        n = max(5, network.num_neurons)
+        wanted = min(max(count // 48, 2560 // n, 64), max(20480 // n, 64))
+        return max(1, min(count, self.lanes or wanted))
 
     def horizon(self, network: RateNetwork) -> Scalar:
         """`t1`, or its default for this network."""
