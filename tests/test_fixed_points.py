@@ -7,6 +7,7 @@ import pytest
 
 import equilibrax as eqb
 from equilibrax import Outcome
+from equilibrax.fixed_points import _find
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,16 @@ def test_no_answer_depends_on_devices_lanes_or_order(reference):
         np.testing.assert_array_equal(np.asarray(other.state)[sure], np.asarray(found.state)[sure])
         np.testing.assert_allclose(other.state, found.state, rtol=0, atol=1e-12)
     assert found.state.devices() == inputs.devices()
+
+
+def test_a_batch_in_pieces_is_the_same(reference, batch, settled, monkeypatch):
+    monkeypatch.setattr(_find, "PIECE", 24 * 5)
+    found = eqb.find_fixed_points(reference, batch.reshape(4, 16, 5))
+    np.testing.assert_array_equal(found.outcome.ravel(), settled.outcome)
+    np.testing.assert_array_equal(found.state.reshape(64, 5), settled.state)
+    for whole, pieces in zip(jax.tree.leaves(settled), jax.tree.leaves(found), strict=True):
+        assert pieces.dtype == whole.dtype
+        assert pieces.size == whole.size
 
 
 def test_an_invalid_row_changes_no_bit_of_its_neighbours(reference, batch, settled):

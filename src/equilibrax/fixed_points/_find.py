@@ -1,13 +1,14 @@
 """`find_fixed_points`: from inputs to verdicts."""
 
 import math
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .. import _checks
 from .._devices import AXIS, mesh_for, replicated, rows_over
@@ -87,13 +88,53 @@ def _find(
     x0: Float[Array, "*batch n"] | None,
     flow: Flow,
 ) -> FixedPoints:
-    """Settle a batch of any shape on all devices that it is to be spread over."""
+    """Settle a batch of any shape: a very large one piece by piece, so that beside inputs and
+    answers only one piece's log is in memory."""
     *batch, n = inputs.shape
     count = math.prod(batch)
     inputs, x0 = jax.tree.map(lambda a: a.reshape(count, n), (inputs, x0))
+    size = max(1, PIECE // n)
+    if count <= size or not _checks.is_known(inputs):
+        found = _find_piece(network, inputs, x0, flow, multiple=1)
+    else:
+        found = None
+        for first in range(0, count, size):
+            rows = slice(first, first + size)
+            start = None if x0 is None else x0[rows]
+            part = _find_piece(network, inputs[rows], start, flow, multiple=size)
+            if found is None:
+                found = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part)
+            found = _put(found, part, first)
+    return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
+
+
+PIECE = 2**19 * 5
+"""Numbers in the inputs of one piece."""
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put(whole: FixedPoints, part: FixedPoints, first: Int[Array, ""]) -> FixedPoints:
+    """`whole` with `part` written over its rows from `first` on."""
+
+    def put(a, b):
+        return jax.lax.dynamic_update_slice_in_dim(a, b, first, axis=0)
+
+    return jax.tree.map(put, whole, part)
+
+
+def _find_piece(
+    network: RateNetwork,
+    inputs: Float[Array, "m n"],
+    x0: Float[Array, "m n"] | None,
+    flow: Flow,
+    multiple: int,
+) -> FixedPoints:
+    """Settle m inputs on all devices that they are to be spread over, filled up to a multiple
+    of this many so that the same compiled program serves."""
+    count = inputs.shape[0]
     mesh = mesh_for(inputs)
+    multiple = multiple if mesh is None else math.lcm(multiple, mesh.size)
     # Rows that only fill up are invalid; and of an empty batch, all are.
-    multiple = 1 if mesh is None else mesh.size
     missing = max(multiple, -(-count // multiple) * multiple) - count
     if missing:
         fill = ((0, missing), (0, 0))
@@ -106,7 +147,7 @@ def _find(
         inputs, x0 = jax.device_put((inputs, x0), rows_over(mesh))
         found = _settle(jax.device_put(network, replicated(mesh)), inputs, x0, flow, mesh)
         found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
-    return jax.tree.map(lambda a: a[:count].reshape(*batch, *a.shape[1:]), found)
+    return jax.tree.map(lambda a: a[:count], found) if missing else found
 
 
 @eqx.filter_jit
