@@ -24,15 +24,21 @@ SMALLEST_SHARE = 256
 """Inputs for each device below which spreading them costs more than it gains."""
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def use_all_cores() -> None:
     """One virtual CPU device for each core, if nobody has decided otherwise."""
     flags = os.environ.get("XLA_FLAGS", "")
     if jax.config.jax_num_cpu_devices != -1 or "host_platform_device_count" in flags:  # pyright: ignore
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # A RuntimeError says that JAX is in use already: then it stays as it is.
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", cores or 1)
+        jax.config.update("jax_num_cpu_devices", num_cores())
 
 
 def mesh_for(inputs: Array) -> Mesh | None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from . import _checks
+from ._devices import num_cores
 from ._progress import progress_bar
 from .approximation import approximate, forward
 from .fixed_points import Flow, find_fixed_points
@@ -32,18 +33,10 @@ def hardware() -> dict[str, Any]:
         "platform": device.platform,
         "device": name,
         "devices": jax.device_count(),
-        "cores": len(_affinity()),
+        "cores": num_cores(),
         "python": platform.python_version(),
         **{p: version(p) for p in ("equilibrax", "jax", "jaxlib", "diffrax", "equinox", "optax")},
     }
-
-
-def _affinity() -> set[int]:
-    import os
-
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def example_network(n: int, key: Array) -> RateNetwork:

@@ -23,12 +23,10 @@ class Lanes(eqx.Module):
     """What is in flight.
 
     - `row`: which row of the buffers each lane works on; the number of rows if on none.
-    - `running`: lanes that have not ended.
     - `cargo`: whatever is carried, any pytree of arrays (..., lanes).
     """
 
     row: Int[Array, " lanes"]
-    running: Bool[Array, " lanes"]
     cargo: Any
 
 
@@ -87,7 +85,7 @@ def pool(
         buffers = store(buffers, jnp.where(ended, row, m), cargo)
         return (
             buffers,
-            Lanes(jnp.where(ended, m, row), running, cargo),
+            Lanes(jnp.where(ended, m, row), cargo),
             head + jnp.sum(fresh, dtype=jnp.int32),
         )
 
@@ -95,7 +93,7 @@ def pool(
     blank = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), eqx.filter_eval_shape(load, buffers, empty)
     )
-    start = Lanes(empty, jnp.zeros(num_lanes, bool), blank)
+    start = Lanes(empty, blank)
     head = jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(unfinished, turn, (buffers, start, head))[0]
 
@@ -106,7 +104,8 @@ def in_blocks(
     treat: Callable[[Buffers, Int[Array, " block"]], Buffers],
     buffers: Buffers,
 ) -> Buffers:
-    """`treat` the rows of the queue, `size` at a time; a row past the end is none."""
+    """`treat` the rows of the queue, about `size` at a time; a row past the end is none."""
+    size = max(1, min(size, len(queue.rows)))
 
     def block(carry):
         k, buffers = carry

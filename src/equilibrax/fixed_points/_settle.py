@@ -92,7 +92,7 @@ def certify(
         )
         return log.put(rows, part)
 
-    return in_blocks(queue, min(len(queue.rows), CERTIFIED_AT_ONCE), treat, log)
+    return in_blocks(queue, CERTIFIED_AT_ONCE, treat, log)
 
 
 def pronounce(
@@ -131,8 +131,7 @@ def pronounce(
         )
         return log.put(rows, part)
 
-    size = min(len(queue.rows), max(1, JUDGED_AT_ONCE // network.num_neurons))
-    return in_blocks(queue, size, treat, log)
+    return in_blocks(queue, JUDGED_AT_ONCE // network.num_neurons, treat, log)
 
 
 def find_cycles(
@@ -163,8 +162,7 @@ def find_cycles(
         )
         return log.put(rows, part)
 
-    size = min(len(queue.rows), max(1, JUDGED_AT_ONCE // network.num_neurons))
-    return in_blocks(queue, size, treat, log)
+    return in_blocks(queue, JUDGED_AT_ONCE // network.num_neurons, treat, log)
 
 
 def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> FixedPoints:
