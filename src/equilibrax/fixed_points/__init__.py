@@ -2,13 +2,16 @@
 
 An input's way through this folder: its journey (`_journey`) is followed as its user
 wishes (`_flow`), step by step with Diffrax's solvers (`_steps`) and together with many
-others (`_lanes`), until it is trapped in its chamber (`_chambers`), comes to rest or
-escapes; the fixed point behind the halt is polished and judged (`_verdict`) by the
-Jacobian's eigenvalues (`_stability`); what does not come to rest is watched for a cycle
-(`_cycle`); and the answer (`_outcome`) gets its derivatives from the implicit function
-theorem (`_gradient`). `_settle` puts these together, and `_find` on all devices.
+others (`_lanes`), until it is trapped in its chamber, comes to rest or escapes. Chambers of
+small threshold-linear networks are tabulated (`_chambers`), those of larger ones are worked
+out as they occur (`_blocks`); ellipsoids that trap (`_ellipsoids`) prove convergence, and
+sometimes the network as a whole is proven to converge (`_whole`). Otherwise the fixed point
+behind the halt is polished and judged (`_verdict`) by the Jacobian's eigenvalues
+(`_stability`); what does not come to rest is watched for a cycle (`_cycle`) and for growth
+without bound (`_growth`); and the answer (`_outcome`) gets its derivatives from the implicit
+function theorem (`_gradient`). `_settle` puts these together, and `_find` on all devices.
 `_enumerate` finds all fixed points of a small threshold-linear network without any
-trajectory.
+trajectory. `_linalg` keeps batches of small matrices safe on several devices.
 """
 
 from ._enumerate import (

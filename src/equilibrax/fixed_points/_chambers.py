@@ -22,6 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import ActiveSet, Matrix, Vector
 from ..networks import RateNetwork
+from ._ellipsoids import smith
+from ._linalg import inverse
 from ._stability import spectral_abscissa
 
 LARGEST_TABLE = 8
@@ -43,28 +45,6 @@ def chamber_offset(network: RateNetwork, sigma: ActiveSet, i: Vector) -> Vector:
     return i - active * network.bias
 
 
-def lyapunov(jacobian: Matrix) -> Matrix:
-    """P with J'P + PJ = -I for a Hurwitz J; meaningless otherwise.
-
-    Smith's doubling: with the Cayley transform A = (aI + J)(aI - J)^-1 the equation
-    becomes P = A'PA + 2a (aI - J)^-T (aI - J)^-1, whose series is summed 2^k terms at
-    a time. R. A. Smith, SIAM J. Appl. Math. 16:198 (1968), doi:10.1137/0116017.
-    """
-    n = jacobian.shape[0]
-    eye = jnp.eye(n, dtype=jacobian.dtype)
-    a = jnp.linalg.norm(jacobian) / np.sqrt(n)
-    resolvent = jnp.linalg.inv(a * eye - jacobian)
-    cayley = (a * eye + jacobian) @ resolvent
-    start = 2 * a * resolvent.T @ resolvent
-
-    def double(carry, _):
-        p, power = carry
-        return (p + power.T @ p @ power, power @ power), None
-
-    (p, _), _ = jax.lax.scan(double, (start, cayley), length=16)
-    return (p + p.T) / 2
-
-
 def has_table(network: RateNetwork) -> bool:
     """Whether the network's chambers are few enough to be tabulated."""
     return network.is_threshold_linear and network.num_neurons <= LARGEST_TABLE
@@ -81,10 +61,9 @@ class Chambers(eqx.Module):
     reach: Float[Array, "n sets"]  # c_j P^-1 c_j'
     abscissa: Float[Array, " sets"]
     trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
-    strength: Float[Array, " n"]  # sum_k |W_jk|
 
-    def __init__(self, network: RateNetwork, margin: Float[Array, ""]):
-        """Tabulate; a chamber traps only where the abscissa is below -`margin`."""
+    def __init__(self, network: RateNetwork, band: Float[Array, ""]):
+        """Tabulate; a chamber traps only where the abscissa is below -`band`."""
         n = network.num_neurons
         sets = np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
         dtype = network.weights.dtype
@@ -95,22 +74,15 @@ class Chambers(eqx.Module):
             matrix = chamber_matrix(network, sigma)
             jacobian = matrix / network.tau[:, None]
             abscissa = spectral_abscissa(jacobian)
-            hurwitz = abscissa < -margin
+            p, proven = smith(jacobian + band * eye, wanted=abscissa < -band)
             # Everything else means something only where J is Hurwitz.
-            p = lyapunov(jnp.where(hurwitz, jacobian, -eye))
-            # P is computed with rounding errors: it is a proof only if it passes both tests.
-            positive = hurwitz & (jnp.linalg.eigvalsh(p)[0] > 0)
-            decay = jnp.where(positive, jacobian.T @ p + p @ jacobian, eye)
-            proven = jnp.linalg.eigvalsh(decay)[-1] < 0
-            p = jnp.where(proven, p, eye)
-            reach = jnp.sum(rows * jnp.linalg.solve(p, rows.T).T, axis=1)
+            reach = jnp.sum((rows @ inverse(p)) * rows, axis=1)
             trapping = proven & jnp.all(jnp.isfinite(reach))
-            inverse = -jnp.linalg.inv(jnp.where(trapping, matrix, -eye))
-            return inverse, p, reach, abscissa, trapping
+            back = -inverse(jnp.where(trapping, matrix, -eye))
+            return back, p, reach, abscissa, trapping
 
         tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(sets))
         self.inverse, self.metric, self.reach, self.abscissa, self.trapping = tables
-        self.strength = jnp.sum(jnp.abs(network.weights), axis=1)
 
     def index(self, sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
         """Which column of the tables is that of these active sets."""
@@ -131,25 +103,27 @@ class Chambers(eqx.Module):
         target = product(inverse, chamber_offset(network, sigma, i))
         # Once more, on what rounding left.
         target = target + product(inverse, network.drift(target, i))
-        margin = jnp.maximum(self.margin(network, sigma, target, i), 0)
-        bound = jnp.min(jnp.square(margin) / self.reach[:, index], axis=0)
+        room = jnp.maximum(margin(network, sigma, target, i), 0)
+        bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
         d = x - target
         inside = jnp.sum(d * product(metric, d), axis=0) < 0.99 * bound
         return self.trapping[index] & inside, target, self.abscissa[index]
 
-    def margin(
-        self,
-        network: RateNetwork,
-        sigma: Bool[Array, "n lanes"],
-        x: Float[Array, "n lanes"],
-        i: Float[Array, "n lanes"],
-    ) -> Float[Array, "n lanes"]:
-        """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
 
-        All are positive exactly when x certainly lies in the chamber of sigma.
-        """
-        u = network.drive(x, i)
-        terms = jnp.max(jnp.abs(x), axis=0) + jnp.max(jnp.abs(network.bias))
-        if network.convention != "voltage":
-            terms = self.strength[:, None] * terms + jnp.max(jnp.abs(i), axis=0)
-        return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * terms
+def margin(
+    network: RateNetwork,
+    sigma: Bool[Array, "n *lanes"],
+    x: Float[Array, "n *lanes"],
+    i: Float[Array, "n *lanes"],
+) -> Float[Array, "n *lanes"]:
+    """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
+
+    All are positive exactly when x certainly lies in the chamber of sigma. `network` is
+    `in_lanes` where x is.
+    """
+    u = network.drive(x, i)
+    terms = jnp.max(jnp.abs(x), axis=0) + jnp.max(jnp.abs(network.bias))
+    if network.convention != "voltage":
+        strength = jnp.sum(jnp.abs(network.weights), axis=1)
+        terms = jnp.multiply.outer(strength, terms) + jnp.max(jnp.abs(i), axis=0)
+    return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * terms

@@ -10,7 +10,7 @@ to the next as it does on a spiral towards a fixed point or away from it.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..networks import RateNetwork
 from ._flow import Flow
@@ -26,10 +26,21 @@ EXACT = 1000.0
 distance grows: a smaller drift in a period is below what the solver can tell from none."""
 
 STEPS = 512
-"""Solver steps that are watched for two returns."""
+"""Solver steps from a within which two returns are awaited, at a relative tolerance of 1e-7; more
+at tighter ones, in the proportion of a solver of order five."""
+
+UNTURNED = 1 / 4
+"""Share of these steps after which a trajectory that still goes its first way is given up: what
+merely is slow goes straight on."""
 
 LEAD = 64
 """Steps that let the trajectory shed what the looser tolerances before left of it."""
+
+ATTEMPTS = 8
+"""Times that the watch begins anew, from where it is, when the orbit did not close, but its
+diameter is the same within `ALIKE`: it may still be approaching a cycle."""
+
+ALIKE = 0.05
 
 
 class Watch(eqx.Module):
@@ -39,9 +50,30 @@ class Watch(eqx.Module):
     start: Float[Array, "n lanes"]  # a
     normal: Float[Array, "n lanes"]  # f_a
     since: Float[Array, " lanes"]  # the time at a
+    first_step: Int[Array, " lanes"]  # and the number of steps
+    turned: Bool[Array, " lanes"]  # whether the velocity has pointed against f_a since
+    attempt: Int[Array, " lanes"]
     diameter: Float[Array, " lanes"]
+    last_diameter: Float[Array, " lanes"]
     returns: Float[Array, "2 lanes"]  # the times of the two returns after that at a
     distances: Float[Array, "2 lanes"]  # and how far from a they were
+
+    def closed(self, rtol: Float[Array, ""]) -> Bool[Array, " lanes"]:
+        """Whether two returns make a cycle."""
+        first, second = self.returns
+        near = self.distances[1] <= jnp.maximum(EXACT * rtol, 1.5 * self.distances[0])
+        return (jnp.abs(second / first - 2) < 0.02) & near
+
+    def anew(self, again: Bool[Array, " lanes"]) -> "Watch":
+        """With a new attempt, from the next step on, in these lanes."""
+        fresh = Watch(
+            self.ride, self.start, self.normal, self.since,
+            first_step=self.ride.num_steps, turned=jnp.zeros_like(self.turned),
+            attempt=self.attempt + 1, diameter=jnp.zeros_like(self.diameter),
+            last_diameter=self.diameter, returns=jnp.full_like(self.returns, jnp.inf),
+            distances=jnp.full_like(self.distances, jnp.inf),
+        )  # fmt: skip
+        return jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, self)
 
 
 def find_periods(
@@ -55,26 +87,31 @@ def find_periods(
     others. The journeys themselves do not go on."""
     steps = flow.steps(network)
     tight = flow.tolerances(jnp.asarray(1), inputs.dtype)
+    awaited = STEPS * jnp.maximum(1, 1e-7 / tight.rtol) ** 0.2
 
     def load(log: Log, rows) -> Watch:
         part, i = log.take(rows), inputs.at[rows].get(mode="clip")
         ride = board(steps, part.x.T, i.T, part["scale"], tight)
-        zero = jnp.zeros_like(ride.time)
+        zero, none = jnp.zeros_like(ride.time), jnp.zeros_like(ride.num_steps)
         never = jnp.full((2, *zero.shape), jnp.inf, zero.dtype)
-        return Watch(ride, ride.x, jnp.zeros_like(ride.x), zero, zero, never, never)
+        return Watch(
+            ride, start=ride.x, normal=jnp.zeros_like(ride.x), since=zero,
+            first_step=none + LEAD, turned=none > 0, attempt=none, diameter=zero,
+            last_diameter=zero, returns=never, distances=never,
+        )  # fmt: skip
 
     def step(watch: Watch, running):
         old = watch.ride
         before = steps.velocity(old.memory, old.x, old.i)
-        # a is where the lead ends.
-        here = old.num_steps == LEAD
+        # a is where the lead ends, or where a new attempt begins.
+        here = (old.num_steps == watch.first_step) & ~jnp.isfinite(watch.returns[0])
         start = jnp.where(here, old.x, watch.start)
         normal = jnp.where(here, before, watch.normal)
         since = jnp.where(here, old.time, watch.since)
 
         new, moved, dt = ride_on(steps, old, running, tight)
         after = steps.velocity(new.memory, new.x, new.i)
-        watched = moved & (old.num_steps >= LEAD)
+        watched = moved & (old.num_steps >= watch.first_step)
         far = jnp.maximum(watch.diameter, _norm(new.x - start))
         diameter = jnp.where(watched, far, watch.diameter)
 
@@ -100,24 +137,34 @@ def find_periods(
         near = watched & (low < 0) & (high >= 0) & (distance <= NEAR)
         known = jnp.isfinite(watch.returns)
         arrived = jnp.stack([near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0])])
-        returns = jnp.where(arrived, time, watch.returns)
-        distances = jnp.where(arrived, distance, watch.distances)
-        watch = Watch(new, start, normal, since, diameter, returns, distances)
-        return watch, running & (new.num_steps < STEPS) & ~jnp.isfinite(returns[1])
+        watch = Watch(
+            new, start, normal, since, watch.first_step,
+            turned=watch.turned | (watched & (climb < 0)),
+            attempt=watch.attempt, diameter=diameter, last_diameter=watch.last_diameter,
+            returns=jnp.where(arrived, time, watch.returns),
+            distances=jnp.where(arrived, distance, watch.distances),
+        )  # fmt: skip
+
+        returned, closed = jnp.isfinite(watch.returns[1]), watch.closed(tight.rtol)
+        alike = jnp.abs(diameter - watch.last_diameter) < ALIKE * diameter
+        again = returned & ~closed & (watch.attempt < ATTEMPTS) & (alike | (watch.attempt == 0))
+        watch = watch.anew(again)
+        waited = new.num_steps - watch.first_step
+        patient = waited < jnp.where(watch.turned, 1, UNTURNED) * awaited
+        return watch, running & patient & (again | ~returned)
 
     def advance(watch, running):
         return jax.lax.fori_loop(0, STEPS_PER_TURN, lambda _, c: step(*c), (watch, running))
 
     def store(log: Log, rows, watch: Watch) -> Log:
-        first, second = watch.returns
-        closed = watch.distances[1] <= jnp.maximum(EXACT * tight.rtol, 1.5 * watch.distances[0])
         size = jnp.max(jnp.abs(watch.start), axis=0)
         rest = tight.steady_atol * watch.ride.scale + tight.steady_rtol * size
-        cycle = (watch.diameter > 10 * rest) & (jnp.abs(second / first - 2) < 0.02) & closed
+        cycle = (watch.diameter > 10 * rest) & watch.closed(tight.rtol)
         part = log.take(rows)
-        return log.put(rows, part.replace(period=jnp.where(cycle, second / 2, 0)))
+        return log.put(rows, part.replace(period=jnp.where(cycle, watch.returns[1] / 2, 0)))
 
-    return pool(queue, flow.num_lanes(network, len(queue.rows)), load, advance, store, log)
+    lanes = max(1, flow.num_lanes(network, len(queue.rows)) // 4)
+    return pool(queue, lanes, load, advance, store, log)
 
 
 def _norm(lanes: Float[Array, "n lanes"]) -> Float[Array, " lanes"]:

@@ -24,6 +24,7 @@ from ..networks import RateNetwork
 from ._chambers import chamber_matrix, chamber_offset
 from ._find import as_states
 from ._flow import Flow
+from ._linalg import inverse
 from ._stability import spectral_abscissa
 
 LARGEST = 16
@@ -78,12 +79,11 @@ def _all_sets(n: int) -> np.ndarray:
 def _candidate(network: RateNetwork, sigma: ActiveSet):
     matrix = chamber_matrix(network, sigma)
     abscissa = spectral_abscissa(matrix / network.tau[:, None])
-    # Of a matrix that depends on the line above: see `_stability`.
-    inverse = -jnp.linalg.inv(jnp.where(jnp.isfinite(abscissa), matrix, jnp.nan))
+    back = -inverse(matrix)
     eye = jnp.eye(sigma.size, dtype=matrix.dtype)
 
     def state(i):
-        return inverse @ chamber_offset(network, sigma, i)
+        return back @ chamber_offset(network, sigma, i)
 
     def drive(i):
         return network.drive(state(i), i)
@@ -92,7 +92,7 @@ def _candidate(network: RateNetwork, sigma: ActiveSet):
         rest = map(jnp.zeros_like(eye[0]))
         return jax.vmap(lambda e: map(e) - rest, out_axes=1)(eye), rest
 
-    return *affine(state), *affine(drive), inverse, abscissa
+    return *affine(state), *affine(drive), back, abscissa
 
 
 def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"]) -> Enumeration:
@@ -170,8 +170,8 @@ def _enumerate(
         valid = first > 0
         state = candidates.state_gain[which] @ i + candidates.state_rest[which]
 
-        def refine(x, inverse):
-            return x + inverse @ network.drift(x, i)
+        def refine(x, back):
+            return x + back @ network.drift(x, i)
 
         state = jax.vmap(refine)(state, candidates.inverse[which])
         state = jnp.where(valid[:, None], state, jnp.nan)

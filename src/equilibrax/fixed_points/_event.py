@@ -8,9 +8,12 @@ from jaxtyping import Array, Float
 from .. import _checks
 from .._types import Flag, Vector
 from ..networks import RateNetwork
+from ._blocks import Block
 from ._chambers import Chambers, has_table
 from ._flow import Flow
+from ._linalg import if_any
 from ._steps import in_lanes
+from ._whole import Whole
 
 
 class Trapped(eqx.Module):
@@ -24,6 +27,27 @@ class Trapped(eqx.Module):
         del t, kwargs
         with jax.default_matmul_precision("highest"):
             return self.chambers.trapped(in_lanes(self.network), y[:, None], args[:, None])[0][0]
+
+
+class TrappedInBlock(eqx.Module):
+    """The same for networks too large for a table, worked out where the state is slow enough."""
+
+    network: RateNetwork
+    whole: Whole
+
+    def __call__(self, t, y: Vector, args: Vector, **kwargs) -> Flag:
+        """Diffrax's signature; `args` is the input."""
+        del t, kwargs
+        network, u = self.network, self.network.drive(y, args)
+        slow = jnp.max(jnp.abs(network.drift(y, args))) < jnp.min(jnp.abs(u)) / 3
+
+        def trapped(wanted):
+            sigma = (u > 0) & wanted
+            block = Block(network, network.num_neurons, sigma, self.whole)
+            return wanted & block.trapped(network, sigma, y, args, self.whole)[0]
+
+        with jax.default_matmul_precision("highest"):
+            return if_any(slow, trapped, jnp.zeros((), bool))
 
 
 class Resting(eqx.Module):
@@ -42,7 +66,7 @@ class Resting(eqx.Module):
 
 def settled_event(
     network: RateNetwork, *, rtol: float = 1e-4, atol: float = 1e-5
-) -> Trapped | Resting:
+) -> Trapped | TrappedInBlock | Resting:
     r"""A condition for `diffrax.Event` that holds once a trajectory has settled.
 
         diffrax.diffeqsolve(
@@ -51,8 +75,8 @@ def settled_event(
             event=diffrax.Event(eqb.settled_event(network)),
         )
 
-    For a threshold-linear network of at most 8 neurons it is the certificate: convergence to
-    the fixed point of the present chamber is proven. For others it is the residual,
+    For a threshold-linear network it is the certificate: convergence to the fixed point of the
+    present chamber is proven. For others it is the residual,
 
         |tau_j dx_j/dt| <= atol + rtol |x_j|    for every j,
 
@@ -70,8 +94,11 @@ def settled_event(
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
-    if not has_table(network):
-        dtype = network.weights.dtype
+    dtype = network.weights.dtype
+    if not network.is_threshold_linear:
         return Resting(network, jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype))
+    band = Flow().marginal_abscissa(network)
     with jax.default_matmul_precision("highest"):
-        return Trapped(network, Chambers(network, Flow().marginal_abscissa(network)))
+        if has_table(network):
+            return Trapped(network, Chambers(network, band))
+        return TrappedInBlock(network, Whole(network, band))

@@ -42,8 +42,9 @@ class Flow(eqx.Module):
       trajectory then goes on with all four tolerances a hundred times tighter, down to
       what the dtype can resolve, until the fixed point behind it has passed its verdict;
     - *escaping*: max_j |x_j| exceeds `divergence` times s;
-    - `t1` or `max_steps` is reached. At a tenth of `t1` already, those that still move are
-      watched for a limit cycle.
+    - `t1` or `max_steps` is reached. At a twentieth and at a fifth of `t1` already, those that
+      still move are watched for a limit cycle, and growth without bound is sought to be
+      proven.
 
     s = max(|i|, |b|, |x_0|), the problem's scale (1 if that is zero), makes the absolute
     tolerances relative to it: scaling inputs, thresholds and start scales the answer.
@@ -63,6 +64,9 @@ class Flow(eqx.Module):
     - `divergence`: the divergence bound, as above.
     - `marginal`: an abscissa within `marginal` / max(tau) of zero counts as zero; the
       square root of the dtype's rounding unit if absent.
+    - `abscissa`: whether the abscissa of every fixed point is wanted. Without it, networks of
+      more than 8 neurons are spared the eigenvalues where stability is proven without
+      them, and have NaN there.
     - `lanes`: how many trajectories are in flight at once. No answer depends on it. If
       absent, what was fastest for networks of this size.
 
@@ -79,6 +83,7 @@ class Flow(eqx.Module):
     max_steps: int = eqx.field(default=4096, converter=_as(int), static=True)
     divergence: float = eqx.field(default=1e4, converter=_as(float), static=True)
     marginal: float | None = eqx.field(default=None, converter=_as(float), static=True)
+    abscissa: bool = eqx.field(default=True, static=True)
     lanes: int | None = eqx.field(default=None, converter=_as(int), static=True)
 
     def __check_init__(self):
@@ -89,6 +94,8 @@ class Flow(eqx.Module):
         for name in ("rtol", "atol", "divergence", *optional[:-1]):
             if getattr(self, name) is not None or name not in optional:
                 _checks.number(name, getattr(self, name), above=0.0)
+        if not isinstance(self.abscissa, bool):
+            _checks.fail("abscissa", "be True or False", f"is {self.abscissa!r}", TypeError)
         for name in ("max_steps", "lanes"):
             if getattr(self, name) is not None or name not in optional:
                 _checks.integer(name, getattr(self, name))

@@ -13,6 +13,7 @@ from ._chambers import has_table
 from ._flow import Flow
 from ._lanes import Queue, pool
 from ._steps import Ride, board, in_lanes, ride_on
+from ._whole import Whole
 
 
 class Halt(enum.IntEnum):
@@ -92,27 +93,32 @@ class Leg(eqx.Module):
     watched: Bool[Array, " legs"]
 
 
-def plan(flow: Flow, network: RateNetwork) -> tuple[Leg, int]:
+def plan(flow: Flow, network: RateNetwork, whole: Whole | None) -> tuple[Leg, int]:
     """All legs, one after the other, and the index of the last one.
 
     Verdicts are passed only on what has rested at the loosest tolerances and gone on from
-    there. What still moves at a tenth of the time is watched for a cycle; and again at the end.
+    there. What still moves at a twentieth and at a fifth of the time is watched for a cycle, and
+    once more at the end.
+    Where every trajectory is proven to converge to the same point, the first two legs are as loose
+    as a first look allows.
     """
     dtype = network.weights.dtype
-    early, late = 0.1, 1.0
+    early, later, late = 0.05, 0.2, 1.0
     levels = range(flow.last_level(dtype) + 1)
+    shares = [0.0, 0.0, 0.0]
+    if network.is_threshold_linear:
+        shares = [1 / 3, 1 / 30, 1 / 300] if has_table(network) else [1 / 30, 1 / 300, 0.0]
     # Level, settling, share of the time, judged, watched.
-    if has_table(network):
-        legs = [(0, 1 / 3, early, False, False), (0, 1 / 30, early, False, True)]
-        legs += [(0, 1 / 300, late, False, False)]
-    else:
-        legs = [(0, 0.0, early, False, True), (0, 0.0, late, False, False)]
+    legs = [(0, shares[0], early, False, True), (0, shares[1], later, False, True)]
+    legs += [(0, shares[2], late, False, False)]
     legs += [(level, 0.0, late, True, level == levels[-1]) for level in levels[1:] or levels]
     level, settling, share, judged, watched = (
         np.asarray(column) for column in zip(*legs, strict=True)
     )
     horizon = flow.horizon(network) * share.astype(dtype)
     end = horizon * (1 - 8 * float(jnp.finfo(dtype).eps))
+    if whole is not None:
+        level = level - (whole.convergent & (np.arange(len(legs)) < 2))
     columns = (level, settling.astype(dtype), horizon, end, judged, watched)
     return Leg(*map(jnp.asarray, columns)), len(legs) - 1
 
@@ -156,7 +162,7 @@ def travel(
         speed = jnp.abs(lanewise.tau * steps.velocity(ride.memory, ride.x, ride.i))
         limit = tight.steady_atol * ride.scale + tight.steady_rtol * jnp.abs(ride.x)
         resting = jnp.all(speed <= limit, axis=0)
-        if has_table(network):
+        if network.is_threshold_linear:
             distance = jnp.min(jnp.abs(lanewise.drive(ride.x, ride.i)), axis=0)
             resting |= jnp.max(speed, axis=0) < leg.settling * distance
         escaped = jnp.max(jnp.abs(ride.x), axis=0) > flow.divergence * ride.scale
@@ -181,4 +187,4 @@ def travel(
         return log.put(rows, Log(part.T))
 
     lanes = flow.num_lanes(network, len(queue.rows))
-    return pool(queue, lanes, load, advance, store, log)
+    return pool(queue, lanes, load, advance, store, log, few=lanes // 16)

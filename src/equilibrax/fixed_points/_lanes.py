@@ -43,6 +43,12 @@ class Queue(eqx.Module):
         rows = jnp.nonzero(mask, size=m, fill_value=m)[0].astype(jnp.int32)
         return cls(rows, jnp.sum(mask, dtype=jnp.int32))
 
+    def only(self, mask: Bool[Array, " m"]) -> "Queue":
+        """Those of the queue where `mask` holds, in the same order."""
+        m = len(self.rows)
+        kept = Queue.where(mask.at[self.rows].get(mode="fill", fill_value=False))
+        return Queue(self.rows.at[kept.rows].get(mode="fill", fill_value=m), kept.count)
+
     def __getitem__(self, place: Int[Array, " k"]) -> Int[Array, " k"]:
         """The rows at these places; the number of all rows for a place past the count."""
         rows = self.rows.at[place].get(mode="clip")
@@ -56,6 +62,7 @@ def pool(
     advance: Callable[[Any, Bool[Array, " lanes"]], tuple[Any, Bool[Array, " lanes"]]],
     store: Callable[[Buffers, Int[Array, " lanes"], Any], Buffers],
     buffers: Buffers,
+    few: int = 0,
 ) -> Buffers:
     """Work through the rows of the queue, `num_lanes` of them at a time.
 
@@ -64,12 +71,14 @@ def pool(
       that is not running may be changed no more.
     - `store(buffers, rows, cargo)`: write ended lanes back; a row past the end is to be
       dropped.
+
+    The last `few` rows, if any, move on to so many lanes: a step of all takes longer.
     """
     m = len(queue.rows)
 
-    def unfinished(carry):
+    def left(carry):
         _, lanes, head = carry
-        return (head < queue.count) | jnp.any(lanes.row < m)
+        return queue.count - head + jnp.sum(lanes.row < m, dtype=jnp.int32)
 
     def turn(carry):
         buffers, lanes, head = carry
@@ -93,9 +102,16 @@ def pool(
     blank = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), eqx.filter_eval_shape(load, buffers, empty)
     )
-    start = Lanes(empty, blank)
-    head = jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(unfinished, turn, (buffers, start, head))[0]
+    carry = (buffers, Lanes(empty, blank), jnp.zeros((), jnp.int32))
+    if few == 0:
+        return jax.lax.while_loop(lambda carry: left(carry) > 0, turn, carry)[0]
+    buffers, lanes, head = jax.lax.while_loop(lambda carry: left(carry) > few, turn, carry)
+    taken = jnp.nonzero(lanes.row < m, size=few, fill_value=num_lanes)[0]
+    lanes = Lanes(
+        lanes.row.at[taken].get(mode="fill", fill_value=m),
+        jax.tree.map(lambda leaf: leaf.at[..., taken].get(mode="clip"), lanes.cargo),
+    )
+    return jax.lax.while_loop(lambda carry: left(carry) > 0, turn, (buffers, lanes, head))[0]
 
 
 def in_blocks(

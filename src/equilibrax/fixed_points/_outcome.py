@@ -55,8 +55,9 @@ _MESSAGES = {
         "There is no fixed point to report; weaken the delayed or rotating feedback."
     ),
     Outcome.DIVERGED: (
-        "The trajectory left the divergence bound: excitation runs away. Strengthen the "
-        "inhibition, or raise `divergence` in `Flow` if large rates are meant."
+        "The trajectory left the divergence bound, or is proven to do so in the end: excitation "
+        "runs away. Strengthen the inhibition, or raise `divergence` in `Flow` if large rates "
+        "are meant."
     ),
     Outcome.NOT_SETTLED: (
         "The trajectory ran out of time or steps before it came to rest. Raise `t1` or "

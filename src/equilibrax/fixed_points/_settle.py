@@ -6,15 +6,18 @@ from jaxtyping import Array, Float
 
 from .._types import Flag
 from ..networks import RateNetwork
+from ._blocks import certify_blocks
 from ._chambers import Chambers, has_table
 from ._cycle import find_periods
 from ._flow import Flow
+from ._growth import grows_for_ever
 from ._journey import Halt, Log, plan, travel
 from ._lanes import Queue, in_blocks
 from ._outcome import FixedPoints, Outcome
 from ._stability import spectral_abscissa
 from ._steps import in_lanes
 from ._verdict import judge
+from ._whole import Whole
 
 
 def settle(
@@ -27,7 +30,10 @@ def settle(
     log = Log.start(x0, problem_scale(network, inputs, x0))
     log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
     chambers = Chambers(network, flow.marginal_abscissa(network)) if has_table(network) else None
-    legs, last = plan(flow, network)
+    whole = None
+    if network.is_threshold_linear:
+        whole = Whole(network, flow.marginal_abscissa(network))
+    legs, last = plan(flow, network, whole)
 
     def on_the_way(carry):
         k, log = carry
@@ -41,12 +47,15 @@ def settle(
         log = travel(network, inputs, log, queue, flow, leg)
         if chambers is not None:
             log = certify(network, inputs, log, queue, chambers)
+        elif whole is not None:
+            log = certify_blocks(network, inputs, log, queue, whole, flow.abscissa)
 
         def judged(log):
             return pronounce(network, inputs, log, flow, chambers, final=k == last)
 
         def watched(log):
-            return find_cycles(network, inputs, log, flow, chambers)
+            log = find_cycles(network, inputs, log, flow, chambers)
+            return find_growth(network, inputs, log) if network.is_threshold_linear else log
 
         log = jax.lax.cond(leg.judged, judged, lambda log: log, log)
         return k + 1, jax.lax.cond(leg.watched, watched, lambda log: log, log)
@@ -67,6 +76,7 @@ def problem_scale(
 
 CERTIFIED_AT_ONCE = 1024
 JUDGED_AT_ONCE = 4096
+GROWING_AT_ONCE = 64
 """Rows in a block; for a verdict, divided by the number of neurons."""
 
 
@@ -163,6 +173,24 @@ def find_cycles(
         return log.put(rows, part)
 
     return in_blocks(queue, JUDGED_AT_ONCE // network.num_neurons, treat, log)
+
+
+def find_growth(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> Log:
+    """Those that are far out, and proven to go on for ever, need not go there."""
+    far = jnp.max(jnp.abs(log.x), axis=1) > 2 * log["scale"]
+    undecided = (log["verdict"] == 0) | (log["verdict"] == 1 + Outcome.NOT_SETTLED)
+
+    def treat(log: Log, rows):
+        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
+        growing = jax.vmap(lambda x, i: grows_for_ever(network, x, i))(part.x, i)
+        abscissa = jax.vmap(lambda x, i: spectral_abscissa(network.jacobian(x, i)))(part.x, i)
+        part = part.replace(
+            verdict=jnp.where(growing, 1 + Outcome.DIVERGED, part["verdict"]),
+            abscissa=jnp.where(growing, abscissa, part["abscissa"]),
+        )
+        return log.put(rows, part)
+
+    return in_blocks(Queue.where(undecided & far), GROWING_AT_ONCE, treat, log)
 
 
 def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> FixedPoints:

@@ -1,15 +1,10 @@
-"""The Jacobian's verdict on a fixed point.
-
-Batched LAPACK calls must follow one another: two at once wait for each other's threads for
-ever on a machine with two cores (jax 0.10.2, seen at n = 100). Where two are independent,
-here and in `_chambers` and `_verdict`, the second one's argument is made to depend on the
-first one's result.
-"""
+"""The Jacobian's verdict on a fixed point."""
 
 import jax
 import jax.numpy as jnp
 
-from .._types import Flag, Matrix, Scalar, Vector
+from .._types import Flag, Matrix, Scalar
+from ._linalg import eigvals, if_any, inverse
 
 
 def spectral_abscissa(jacobian: Matrix, wanted: Flag | None = None) -> Scalar:
@@ -20,22 +15,18 @@ def spectral_abscissa(jacobian: Matrix, wanted: Flag | None = None) -> Scalar:
 
     def abscissa(wanted):
         known = wanted & jnp.all(jnp.isfinite(jacobian))
-        spectrum = jnp.linalg.eigvals(jnp.where(known, jacobian, 0.0))
+        spectrum = eigvals(jnp.where(known, jacobian, 0.0))
         return jnp.where(known, jnp.max(spectrum.real), jnp.nan).astype(jacobian.dtype)
 
     if wanted is None:
         return abscissa(jnp.array(True))
-    # A loop of at most one turn: unlike a `cond`, it is skipped for a whole batch. What it
-    # computes depends on its own state, or the compiler would lift it out of the loop.
-    start = (jnp.full((), jnp.nan, jacobian.dtype), wanted)
-    turn = jax.lax.while_loop(lambda c: c[1], lambda c: (abscissa(c[1]), ~c[1]), start)
-    return turn[0]
+    return if_any(wanted, abscissa, jnp.full((), jnp.nan, jacobian.dtype))
 
 
-def unstable_part(jacobian: Matrix, d: Vector, wanted: bool | jax.Array = True) -> Vector:
-    r"""The projection of d onto the unstable eigenspace, along the stable one.
+def unstable_projection(jacobian: Matrix, wanted: bool | jax.Array = True) -> Matrix:
+    r"""The projection onto the unstable eigenspace, along the stable one.
 
-    It is (d + sign(J) d) / 2, where the matrix sign is the limit of the scaled Newton
+    It is (I + sign(J)) / 2, where the matrix sign is the limit of the scaled Newton
     iteration S <- (c S + (c S)^-1) / 2, c = sqrt(|S^-1| / |S|). N. J. Higham, Functions of
     Matrices (2008), ch. 5, doi:10.1137/1.9780898717778.
 
@@ -46,9 +37,9 @@ def unstable_part(jacobian: Matrix, d: Vector, wanted: bool | jax.Array = True) 
 
     def step(carry):
         sign, _, k = carry
-        inverse = jnp.linalg.inv(sign)
-        scale = jnp.sqrt(jnp.linalg.norm(inverse) / jnp.linalg.norm(sign))
-        new = (scale * sign + inverse / scale) / 2
+        back = inverse(sign)
+        scale = jnp.sqrt(jnp.linalg.norm(back) / jnp.linalg.norm(sign))
+        new = (scale * sign + back / scale) / 2
         change = jnp.max(jnp.abs(new - sign)) / jnp.max(jnp.abs(new))
         return new, change, k + 1
 
@@ -59,4 +50,4 @@ def unstable_part(jacobian: Matrix, d: Vector, wanted: bool | jax.Array = True) 
 
     start = (jacobian, jnp.asarray(jnp.inf, jacobian.dtype), 0)
     sign = jax.lax.while_loop(unfinished, step, start)[0]
-    return (d + sign @ d) / 2
+    return (jnp.eye(n, dtype=sign.dtype) + sign) / 2

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float
 from .._types import Flag, Scalar, Vector
 from ..networks import RateNetwork
 from ._flow import Flow
-from ._stability import spectral_abscissa, unstable_part
+from ._linalg import solve
+from ._stability import spectral_abscissa, unstable_projection
 
 
 class Verdict(eqx.Module):
@@ -76,7 +77,7 @@ def polish(
 
     def newton(x):
         matrix = network.jacobian(x, i) * network.tau[:, None]
-        return x - jnp.linalg.solve(matrix, network.drift(x, i))
+        return x - solve(matrix, network.drift(x, i))
 
     first = newton(x)
     point = newton(first)
@@ -129,15 +130,15 @@ def judge(
     slope = jnp.where(border, 1.0, network.transfer.derivative(network.drive(place, i)))
     above = network.linearised(slope.astype(x.dtype)) / network.tau[:, None]
     abscissa_below = spectral_abscissa(below)
-    divisible = jnp.any(border) & jnp.isfinite(abscissa_below)
-    abscissa_above = spectral_abscissa(above, wanted=divisible)
-    abscissa_above = jnp.where(divisible, abscissa_above, abscissa_below)
+    divided = jnp.any(border)
+    abscissa_above = spectral_abscissa(above, wanted=divided)
+    abscissa_above = jnp.where(divided, abscissa_above, abscissa_below)
     abscissa = jnp.maximum(abscissa_below, abscissa_above)
     band = flow.marginal_abscissa(network)
     divided = (jnp.minimum(abscissa_below, abscissa_above) < -band) & (abscissa >= -band)
 
     saddle = believed & (abscissa > band) & ~divided
-    adrift = jnp.max(jnp.abs(unstable_part(below, x - place, wanted=saddle)))
+    adrift = jnp.max(jnp.abs(unstable_projection(below, wanted=saddle) @ (x - place)))
     size = jnp.maximum(jnp.max(jnp.abs(place)), scale)
     held = adrift <= jnp.finfo(x.dtype).eps ** 0.75 * size
 

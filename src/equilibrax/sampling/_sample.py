@@ -1,5 +1,6 @@
 """`sample_fixed_points`: many inputs, settled where they were drawn."""
 
+import dataclasses
 import itertools
 from typing import Literal
 
@@ -104,7 +105,8 @@ def sample_fixed_points(
         _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
     inputs.check(network.num_neurons)
     key = _checks.key(key)
-    method = as_flow(method)
+    # What is not returned need not be known.
+    method = dataclasses.replace(as_flow(method), abscissa=False)
 
     size = min(max(1, BATCH // network.num_neurons), n_draws)
     batches, counts = [], {outcome: 0 for outcome in Outcome}

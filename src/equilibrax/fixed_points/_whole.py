@@ -1,0 +1,45 @@
+r"""What is proven of a threshold-linear network as a whole, for every input and every start.
+
+Let S be a diagonal matrix for which the symmetric part of S (W - I) S^-1 is negative definite:
+I - W is Lyapunov diagonally stable. Then I - W is a P-matrix, so that every input has exactly
+one fixed point; P = T S^2 traps in every chamber, since a principal submatrix of a definite
+matrix is definite; and under `"voltage"` every trajectory converges to the fixed point. With
+z = x - x*, psi_j = phi(x_j - b_j) - phi(x*_j - b_j) and P = S^2, the function
+
+    V = sum_j tau_j P_jj int_0^{z_j} psi_j + epsilon sum_j tau_j z_j^2 / 2
+
+falls along all of them for a small epsilon, because 0 <= psi_j^2 <= psi_j z_j. Where all time
+constants are equal, u = W x + i - b obeys the equation of `"voltage"` under `"activity"`, and
+so it does with v = x - i under `"recurrent"`: there the same is proven.
+
+Forti and Tesi, IEEE Trans. Circuits Syst. I 42:354 (1995), doi:10.1109/81.401145.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..networks import RateNetwork
+from ._ellipsoids import balance, traps_in
+
+
+class Whole(eqx.Module):
+    """What holds everywhere.
+
+    - `scale`: units of the neurons, the diagonal of S.
+    - `band`: the marginal abscissa, beyond which all proofs are.
+    - `trapping`: whether T S^2 traps in every chamber.
+    - `convergent`: whether every trajectory converges to its input's one fixed point.
+    """
+
+    scale: Float[Array, " n"]
+    band: Float[Array, ""]
+    trapping: Bool[Array, ""]
+    convergent: Bool[Array, ""]
+
+    def __init__(self, network: RateNetwork, band: Float[Array, ""]):
+        self.scale, self.band = balance(network.weights), band
+        matrix = network.weights - jnp.eye(network.num_neurons, dtype=network.weights.dtype)
+        self.trapping = traps_in(self.scale, matrix, band * jnp.max(network.tau))
+        alike = network.convention == "voltage" or jnp.all(network.tau == network.tau[0])
+        self.convergent = self.trapping & alike
