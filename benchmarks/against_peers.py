@@ -8,14 +8,17 @@ For each network, these settle the same inputs from x0 = 0 in single precision:
   (1e-4, 1e-5), t1 = 200, on one device;
 - naive, sharded: the same on every device, each with its own loop;
 - diffrax lanes: `find_fixed_points(..., method=Flow(solver=Tsit5()))`;
-- lanes: `find_fixed_points`;
-- scipy: `solve_ivp` (LSODA, rtol 1e-4, atol 1e-6) input by input until the residual is 1e-4.
+- lanes: `find_fixed_points`; without abscissas, the same with `Flow(abscissa=False)`;
+- scipy: `solve_ivp` (LSODA, rtol 1e-4, atol 1e-6) input by input until the residual is 1e-4;
+- torchode, torchdiffeq and gradsolve, where they are installed (`peers.py`);
+- forward: one pass of a 2-layer network of n hidden units, `model.batch`, to compare with.
 
 Times are medians of repeats, compilation apart. Peers that take too long settle fewer of the
 inputs, and so are compared by their inputs per second.
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -28,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import PartitionSpec
-from scipy.integrate import solve_ivp
+from peers import OTHERS, importable, scipy_one_by_one
 
 import equilibrax as eqb
 from equilibrax._devices import AXIS, mesh_for, rows_over
@@ -49,15 +52,15 @@ def near_the_edge(n: int) -> eqb.RateNetwork:
     return eqb.RateNetwork(low * weights)
 
 
-NETWORKS: dict[str, tuple[Callable[[], eqb.RateNetwork], int, int]] = {
-    # The network, inputs for us, inputs for the naive way.
-    "reference": (eqb.partitioned, 1_000_000, 8_192),
-    "half never settle": (lambda: eqb.partitioned(w_ii=0.0), 100_000, 1_024),
-    "random E/I, n = 20": (lambda: eqb.random_ei(20, key=jax.random.key(1)), 50_000, 4_096),
-    "edge of stability, n = 20": (lambda: near_the_edge(20), 20_000, 1_024),
-    "ring, n = 100": (lambda: eqb.ring(100), 2_000, 512),
-    "edge of stability, n = 100": (lambda: near_the_edge(100), 512, 256),
-    "random E/I, n = 500": (lambda: eqb.random_ei(500, key=jax.random.key(2)), 64, 64),
+NETWORKS: dict[str, tuple[Callable[[], eqb.RateNetwork], int, int, int]] = {
+    # The network; inputs for us, for the naive way, and for others.
+    "reference": (eqb.partitioned, 1_000_000, 16_384, 256),
+    "half never settle": (lambda: eqb.partitioned(w_ii=0.0), 100_000, 2_048, 64),
+    "random E/I, n = 20": (lambda: eqb.random_ei(20, key=jax.random.key(1)), 50_000, 50_000, 128),
+    "edge of stability, n = 20": (lambda: near_the_edge(20), 20_000, 20_000, 64),
+    "ring, n = 100": (lambda: eqb.ring(100), 8_192, 8_192, 32),
+    "edge of stability, n = 100": (lambda: near_the_edge(100), 1_024, 1_024, 16),
+    "random E/I, n = 500": (lambda: eqb.random_ei(500, key=jax.random.key(2)), 128, 128, 4),
 }
 
 
@@ -84,27 +87,6 @@ def naive(network: eqb.RateNetwork, inputs):
     return jax.vmap(one)(inputs)
 
 
-def scipy_one_by_one(network: eqb.RateNetwork, inputs, *, rtol, atol, t1, rest) -> np.ndarray:
-    """LSODA, input by input, to t1 or until the residual is `rest`."""
-    weights, bias = (np.asarray(a, np.float64) for a in (network.weights, network.bias))
-
-    def field(t, x, i):
-        return -x + weights @ np.maximum(x - bias, 0) + i
-
-    def at_rest(t, x, i):
-        return np.abs(field(t, x, i)).max() - rest
-
-    at_rest.terminal = True  # pyright: ignore
-    ends = [
-        solve_ivp(
-            field, (0, t1), np.zeros_like(i), method="LSODA", args=(i,), rtol=rtol, atol=atol,
-            events=at_rest,
-        ).y[:, -1]
-        for i in np.asarray(inputs, np.float64)
-    ]  # fmt: skip
-    return np.stack(ends)
-
-
 @dataclasses.dataclass(frozen=True)
 class AgainstPeers:
     """Settling against its peers."""
@@ -121,9 +103,15 @@ class AgainstPeers:
     """Numbers in the states that are checked against LSODA at rtol 1e-8 in double precision:
     2,000 inputs at n = 5."""
 
+    @functools.cached_property
+    def peers(self) -> list[str]:
+        """Other packages that are installed."""
+        return importable()
+
     def run(self) -> None:
         """Measure, print a table and write JSON."""
-        rows = []
+        rows, peers = [], self.peers
+        print("other packages:", ", ".join(peers) or "none")
         print(f"{'network':28}{'way':18}{'inputs':>9}{'us/input':>11}{'x naive':>9}  agrees")
         for name in self.only or NETWORKS:
             table = self.measure(name)
@@ -139,10 +127,10 @@ class AgainstPeers:
 
     def measure(self, name: str) -> list[dict[str, Any]]:
         """All ways on one network."""
-        build, ours, theirs = NETWORKS[name]
+        build, *counts = NETWORKS[name]
         network = build()
         n = network.num_neurons
-        ours, theirs = (max(2, int(self.share * count)) for count in (ours, theirs))
+        ours, theirs, others = (max(2, int(self.share * count)) for count in counts)
         inputs = jax.random.uniform(jax.random.key(0), (ours, n), minval=-1.0)
         few = inputs[:theirs]
         mesh = mesh_for(few)
@@ -162,12 +150,21 @@ class AgainstPeers:
             )
             spread = jax.device_put(few, rows_over(mesh))
             ways["naive, sharded"] = (theirs, lambda: everywhere(network, spread)[0])
-        method = eqb.Flow(solver=diffrax.Tsit5())
+        method, bare = eqb.Flow(solver=diffrax.Tsit5()), eqb.Flow(abscissa=False)
         ways["diffrax lanes"] = (
             theirs,
             lambda: eqb.find_fixed_points(network, few, method=method),
         )
         ways["lanes"] = (ours, lambda: eqb.find_fixed_points(network, inputs))
+        if n > 8:
+            ways["without abscissas"] = (
+                ours,
+                lambda: eqb.find_fixed_points(network, inputs, method=bare),
+            )
+        model = eqb.FeedForward(n, n, n, key=jax.random.key(3))
+        ways["forward"] = (ours, lambda: model.batch(inputs))
+        for peer in self.peers:
+            ways[peer] = (others, lambda solve=OTHERS[peer]: solve(network, few[:others]))
         first, results = {}, {}
         for way, (_, call) in ways.items():
             start = time.perf_counter()
@@ -184,7 +181,7 @@ class AgainstPeers:
         start = time.perf_counter()
         scipy_one_by_one(network, few[:peers], rtol=1e-4, atol=1e-6, t1=200, rest=1e-4)
         runs["scipy"], ways["scipy"] = [time.perf_counter() - start], (peers, lambda: None)
-        found = results["lanes"]
+        found, lanes = results["lanes"], statistics.median(runs["lanes"]) / ours
         table = []
         base = statistics.median(runs["naive"]) / theirs
         for way, times in runs.items():
@@ -197,14 +194,17 @@ class AgainstPeers:
                     "inputs": ways[way][0],
                     "us_per_input": 1e6 * each,
                     "times_naive": base / each,
+                    "times_lanes": lanes / each,
                     "first_call_s": first.get(way),
                     "runs_s": times,
                     "agreement": agreement.get(way, ""),
                 }
             )
-        table[-2]["certified"] = float(found.certified.mean())
-        table[-2]["outcomes"] = {k.name: v for k, v in found.counts.items() if v}
-        table[-2]["largest_abscissa"] = float(jnp.max(jnp.where(found.stable, found.abscissa, -9)))
+        ours_row = next(row for row in table if row["way"] == "lanes")
+        ours_row["certified"] = float(found.certified.mean())
+        ours_row["outcomes"] = {k.name: v for k, v in found.counts.items() if v}
+        worst = jnp.max(jnp.where(found.stable, found.abscissa, -jnp.inf))
+        ours_row["largest_abscissa"] = float(worst)
         return table
 
     def agreement(self, network, few, results) -> dict[str, str]:
@@ -214,12 +214,13 @@ class AgainstPeers:
         stable = np.asarray(ours.stable)[: len(few)]
         state = np.asarray(ours.state)[: len(few)]
         size = 1 + np.abs(state).max(axis=1)
-        for way in ("naive", "naive, sharded", "diffrax lanes"):
+        for way in ("naive", "naive, sharded", "diffrax lanes", *self.peers):
             if way in results:
                 other = results[way]
                 other = np.asarray(other.state if way == "diffrax lanes" else other)
-                far = (np.abs(other - state).max(axis=1) > 0.01 * size) & stable
-                report[way] = f"{far.sum()} of {stable.sum()} differ by over 1 % from lanes"
+                rows = slice(len(other))
+                far = (np.abs(other - state[rows]).max(axis=1) > 0.01 * size[rows]) & stable[rows]
+                report[way] = f"{far.sum()} of {stable[rows].sum()} differ by over 1 % from lanes"
         rows = np.flatnonzero(stable)[: max(1, int(self.share * self.checked) // state.shape[1])]
         exact = scipy_one_by_one(network, few[rows], rtol=1e-8, atol=1e-10, t1=600, rest=1e-7)
         far = np.abs(exact - state[rows]).max(axis=1) > 1e-4 * size[rows]

@@ -1,5 +1,7 @@
 """Double precision for every test; single precision is asked for by name."""
 
+from pathlib import Path
+
 import jax
 
 jax.config.update("jax_enable_x64", True)
@@ -11,6 +13,16 @@ matplotlib.use("Agg")
 import pytest
 
 import equilibrax as eqb
+
+
+@pytest.fixture(autouse=True)
+def enough_memory_maps():
+    """Linux allows a process 65,530 memory maps, and a compiled program takes a thousand or two:
+    past that XLA aborts."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > 30_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

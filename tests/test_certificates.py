@@ -83,6 +83,21 @@ def test_stability_is_proven_without_eigenvalues():
     assert np.isnan(np.asarray(bare.abscissa)[np.asarray(bare.certified)]).all()
 
 
+def test_no_certificate_without_a_stable_fixed_point():
+    """Half of these inputs have none, and many a candidate lies just outside its chamber."""
+    network = eqb.partitioned(w_ii=0.0)
+    inputs = jr.uniform(jr.key(4), (20_000, 5), jnp.float64, -1.0, 1.0)
+    found = eqb.find_fixed_points(network, inputs)
+    every = eqb.enumerate_fixed_points(network, inputs)
+    stable = np.asarray(found.stable)
+    assert 0.4 < stable.mean() < 0.6
+    assert not (stable & ~np.asarray(every.stable.any(axis=1))).any()
+    gap = jnp.where(every.stable, jnp.abs(every.state - found.state[:, None]).max(axis=-1), jnp.inf)
+    assert np.asarray(gap.min(axis=1))[stable].max() < 1e-12
+    assert np.asarray(found.residual)[stable].max() < 1e-13
+    assert np.asarray(found.certified).sum() > 0.999 * stable.sum()
+
+
 def test_growth_is_proven_long_before_it_is_seen():
     # e-folding time 33: 1e4 would be reached after t1.
     network = eqb.RateNetwork(np.asarray([[1.03, 0.0], [0.05, 0.2]]))

@@ -32,18 +32,24 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import ActiveSet, Flag, Scalar, Vector
 from ..networks import RateNetwork
-from ._chambers import margin
+from ._chambers import chamber_drift, margin
 from ._ellipsoids import smith, traps_in
+from ._flow import Flow
 from ._journey import Halt, Log
 from ._lanes import Queue, in_blocks
 from ._linalg import if_any, inverse, lu, solve_lu
 from ._outcome import Outcome
 from ._stability import spectral_abscissa
 from ._steps import in_lanes
+from ._verdict import is_near
 from ._whole import Whole
 
 FULLNESS = (3 / 8, 5 / 8, 1)
 """Sizes of matrices, as shares of n, that programs are compiled for."""
+
+HOPEFUL = 1.0
+"""A certificate is not tried where the norm of tau dx/dt is this many times the distance to the
+nearest threshold, or more."""
 
 
 def by_active_set(
@@ -159,8 +165,8 @@ class Block(eqx.Module):
         self.trapping = (diagonal | proven) & jnp.all(jnp.isfinite(self.reach))
 
     def newton(self, network: RateNetwork, sigma: ActiveSet, x: Vector, i: Vector) -> Vector:
-        """The fixed point of the chamber of sigma, from an x in it; exact but for rounding."""
-        weights, drift = network.weights, network.drift(x, i)
+        """The fixed point of the chamber of sigma, from any x; exact but for rounding."""
+        weights, drift = network.weights, chamber_drift(network, sigma, x, i)
         voltage = network.convention == "voltage"
         pull = drift if voltage else drift + weights @ jnp.where(sigma, 0, drift)
         solved = solve_lu(self.factors, jnp.where(self.active, pull[self.order], 0))
@@ -169,9 +175,12 @@ class Block(eqx.Module):
 
     def trapped(
         self, network: RateNetwork, sigma: ActiveSet, x: Vector, i: Vector, whole: Whole
-    ) -> tuple[Flag, Vector]:
-        """Whether a trajectory at x is proven to converge to the chamber's point, and that."""
-        target = self.newton(network, sigma, self.newton(network, sigma, x, i), i)
+    ) -> tuple[Flag, Flag, Vector]:
+        """Whether a trajectory at x is proven to converge to the chamber's point; whether that is
+        proven to be a stable fixed point at all; and the point."""
+        # From 0, so that it is the same wherever x is; and once more, on what rounding left.
+        target = self.newton(network, sigma, jnp.zeros_like(x), i)
+        target = self.newton(network, sigma, target, i)
         room = margin(network, sigma, target, i)
         d = x - target
         active = jnp.where(self.active, d[self.order], 0)
@@ -182,8 +191,8 @@ class Block(eqx.Module):
             bound = jnp.maximum(bound, silent)
         else:
             bound += jnp.abs(network.weights) @ silent
-        stays = self.trapping & jnp.all(bound < 0.99 * room)
-        return stays | (whole.convergent & jnp.all(room > 0)), target
+        stable = self.trapping & jnp.all(room > 0)
+        return stable & (jnp.all(bound < 0.99 * room) | whole.convergent), stable, target
 
 
 def active_block(network: RateNetwork, size: int, sigma: ActiveSet):
@@ -207,24 +216,28 @@ def certify_blocks(
     log: Log,
     queue: Queue,
     whole: Whole,
-    abscissa: bool,
+    flow: Flow,
+    judged: Flag,
 ) -> Log:
-    """Those that are trapped have arrived, at their chamber's own point; with its `abscissa`, if
-    that is wanted."""
+    """Those that are trapped have arrived, at their chamber's own point; where verdicts are passed,
+    also those that rest next to one that is proven to be stable. With its abscissa, if that
+    is wanted."""
 
     def arrive(size, sigma, part: Log, i) -> Log:
         blocks = once_for_each_set(
             sigma, jax.vmap(lambda sigma: Block(network, size, sigma, whole))
         )
-        trapped, target = jax.vmap(
+        trapped, stable, target = jax.vmap(
             lambda block, sigma, x, i: block.trapped(network, sigma, x, i, whole)
         )(blocks, sigma, part.x, i)
-        sure = trapped & (part["halt"] == Halt.RESTING)
+        near = jax.vmap(is_near)(part.x, target, part["scale"])
+        resting = part["halt"] == Halt.RESTING
+        arrived = resting & (trapped | (judged & stable & near))
         return part.replace(
-            jnp.where(sure[:, None], target, part.x),
-            verdict=jnp.where(sure, 1 + Outcome.STABLE, part["verdict"]),
-            abscissa=jnp.where(sure, jnp.nan, part["abscissa"]),
-            certified=sure,
+            jnp.where(arrived[:, None], target, part.x),
+            verdict=jnp.where(arrived, 1 + Outcome.STABLE, part["verdict"]),
+            abscissa=jnp.where(arrived, jnp.nan, part["abscissa"]),
+            certified=resting & trapped,
         )
 
     def measure(size, sigma, part: Log, i) -> Log:
@@ -233,9 +246,13 @@ def certify_blocks(
 
         return part.replace(abscissa=once_for_each_set(sigma, jax.vmap(of)))
 
-    queue = by_active_set(network, inputs, log, queue)
+    lanewise, x, i = in_lanes(network), log.x.T, inputs.T
+    slow = jnp.linalg.norm(lanewise.drift(x, i), axis=0)
+    close = slow < HOPEFUL * jnp.min(jnp.abs(lanewise.drive(x, i)), axis=0)
+    hopeful = judged | whole.convergent | close
+    queue = by_active_set(network, inputs, log, queue.only((log["halt"] == Halt.RESTING) & hopeful))
     log = in_ordered_blocks(network, inputs, log, queue, arrive)
-    if abscissa:
-        arrived = queue.only(log["certified"] > 0)
+    if flow.abscissa:
+        arrived = queue.only(log["verdict"] == 1 + Outcome.STABLE)
         log = in_ordered_blocks(network, inputs, log, arrived, measure)
     return log

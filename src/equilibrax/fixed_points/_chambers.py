@@ -6,12 +6,15 @@ sigma = {j : u_j(x) > 0}, with u = C x + d what is rectified: C = I under
 
     tau dx/dt = M x + q,    J = T^-1 M,    x* = -M^-1 q.
 
-Let J be Hurwitz and J'P + PJ = -Q, with Q positive definite. The ellipsoid
+Let J be Hurwitz and J'P + PJ < 0. Along the chamber's flow v = dx/dt obeys v' = J v, so that
+v'P v falls, and u_j is off u_j(x*) by c_j J^-1 v, c_j being row j of C. When x* lies in its
+chamber, and
 
-    (x - x*)' P (x - x*)  <  min_j u_j(x*)^2 / (c_j P^-1 c_j'),
+    v'P v  <  min_j u_j(x*)^2 / (c_j J^-1 P^-1 J^-T c_j'),
 
-c_j being row j of C, fits in the chamber when x* lies in it, and the flow never
-leaves it: a trajectory inside it converges to x*. That is a proof, not a tolerance.
+the flow never leaves the chamber, and x converges to x*. That is a proof, not a tolerance. In
+terms of x - x* the ellipsoid is that of J'P J. It is larger than that of P itself:
+`benchmarks/README.md` has what the choice gains.
 """
 
 import equinox as eqx
@@ -20,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import ActiveSet, Matrix, Vector
+from .._types import ActiveSet, Matrix
 from ..networks import RateNetwork
 from ._ellipsoids import smith
 from ._linalg import inverse
@@ -35,14 +38,17 @@ def chamber_matrix(network: RateNetwork, sigma: ActiveSet) -> Matrix:
     return network.linearised(sigma.astype(network.weights.dtype))
 
 
-def chamber_offset(network: RateNetwork, sigma: ActiveSet, i: Vector) -> Vector:
-    """q, the constant part of the flow in the chamber of sigma, at input i."""
-    active = sigma.astype(i.dtype)
+def chamber_drift(
+    network: RateNetwork,
+    sigma: Bool[Array, "n *lanes"],
+    x: Float[Array, "n *lanes"],
+    i: Float[Array, "n *lanes"],
+) -> Float[Array, "n *lanes"]:
+    """M x + q: tau dx/dt of the flow in the chamber of sigma, wherever x is."""
+    active = jnp.where(sigma, network.drive(x, i), 0)
     if network.convention == "voltage":
-        return i - network.weights @ (active * network.bias)
-    if network.convention == "activity":
-        return active * (i - network.bias)
-    return i - active * network.bias
+        return -x + network.weights @ active + i
+    return active - x if network.convention == "activity" else active - x + i
 
 
 def has_table(network: RateNetwork) -> bool:
@@ -58,7 +64,8 @@ class Chambers(eqx.Module):
 
     inverse: Float[Array, "n n sets"]  # -M^-1, so that x* = inverse @ q
     metric: Float[Array, "n n sets"]  # P
-    reach: Float[Array, "n sets"]  # c_j P^-1 c_j'
+    size: Float[Array, " sets"]  # the trace of P
+    reach: Float[Array, "n sets"]  # c_j J^-1 P^-1 J^-T c_j'
     abscissa: Float[Array, " sets"]
     trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
 
@@ -76,13 +83,15 @@ class Chambers(eqx.Module):
             abscissa = spectral_abscissa(jacobian)
             p, proven = smith(jacobian + band * eye, wanted=abscissa < -band)
             # Everything else means something only where J is Hurwitz.
-            reach = jnp.sum((rows @ inverse(p)) * rows, axis=1)
+            back = -inverse(jnp.where(proven, matrix, -eye))
+            there = rows @ (back * network.tau)
+            reach = jnp.sum((there @ inverse(p)) * there, axis=1)
             trapping = proven & jnp.all(jnp.isfinite(reach))
-            back = -inverse(jnp.where(trapping, matrix, -eye))
-            return back, p, reach, abscissa, trapping
+            return back, p, jnp.trace(p), reach, abscissa, trapping
 
         tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(sets))
-        self.inverse, self.metric, self.reach, self.abscissa, self.trapping = tables
+        self.inverse, self.metric, self.size, *rest = tables
+        self.reach, self.abscissa, self.trapping = rest
 
     def index(self, sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
         """Which column of the tables is that of these active sets."""
@@ -100,13 +109,20 @@ class Chambers(eqx.Module):
         def product(matrices, vectors):
             return jnp.sum(matrices * vectors[None], axis=1)
 
-        target = product(inverse, chamber_offset(network, sigma, i))
-        # Once more, on what rounding left.
-        target = target + product(inverse, network.drift(target, i))
+        # From 0, so that it is the same wherever x is; and once more, on what rounding left.
+        target = product(inverse, chamber_drift(network, sigma, jnp.zeros_like(x), i))
+        target = target + product(inverse, chamber_drift(network, sigma, target, i))
         room = jnp.maximum(margin(network, sigma, target, i), 0)
         bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
-        d = x - target
-        inside = jnp.sum(d * product(metric, d), axis=0) < 0.99 * bound
+        velocity = network.vector_field(None, x, i)
+        norm = jnp.sqrt(jnp.sum(velocity * product(metric, velocity), axis=0))
+        # What rounding could hide of the velocity.
+        voltage = network.convention == "voltage"
+        sources = network.transfer(network.drive(x, i)) if voltage else jnp.abs(x)
+        terms = jnp.abs(network.weights) @ sources + jnp.abs(network.bias) + jnp.abs(x) + jnp.abs(i)
+        hidden = 4 * jnp.finfo(x.dtype).eps * terms / network.tau
+        norm += jnp.sqrt(jnp.sum(jnp.square(hidden), axis=0) * self.size[index])
+        inside = jnp.square(norm) < 0.99 * bound
         return self.trapping[index] & inside, target, self.abscissa[index]
 
 

@@ -122,19 +122,26 @@ def find_periods(
         low, high = height(old.x - start), height(new.x - start)
         rise, climb = dt * height(before), dt * height(after)
 
-        def bisect(_, ends):
+        def bisect(ends):
             first, last = ends
             middle = (first + last) / 2
             below = hermite(middle, low, high, rise, climb) < 0
             return jnp.where(below, middle, first), jnp.where(below, last, middle)
 
+        crossing = watched & (low < 0) & (high >= 0)
         ends = (jnp.zeros_like(dt), jnp.ones_like(dt))
-        first, last = jax.lax.fori_loop(0, 20, bisect, ends)
+        # No lane is spared by a `cond`, but most steps of a few lanes are.
+        first, last = jax.lax.cond(
+            jnp.any(crossing),
+            lambda ends: jax.lax.fori_loop(0, 20, lambda _, ends: bisect(ends), ends),
+            lambda ends: ends,
+            ends,
+        )
         share = (first + last) / 2
         place = hermite(share, old.x, new.x, dt * before, dt * after)
         time = old.time + share * dt - since
         distance = _norm(place - start) / diameter
-        near = watched & (low < 0) & (high >= 0) & (distance <= NEAR)
+        near = crossing & (distance <= NEAR)
         known = jnp.isfinite(watch.returns)
         arrived = jnp.stack([near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0])])
         watch = Watch(

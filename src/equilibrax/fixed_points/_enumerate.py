@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _checks
 from .._types import ActiveSet
 from ..networks import RateNetwork
-from ._chambers import chamber_matrix, chamber_offset
+from ._chambers import chamber_drift, chamber_matrix
 from ._find import as_states
 from ._flow import Flow
 from ._linalg import inverse
@@ -83,7 +83,7 @@ def _candidate(network: RateNetwork, sigma: ActiveSet):
     eye = jnp.eye(sigma.size, dtype=matrix.dtype)
 
     def state(i):
-        return back @ chamber_offset(network, sigma, i)
+        return back @ chamber_drift(network, sigma, jnp.zeros_like(i), i)
 
     def drive(i):
         return network.drive(state(i), i)

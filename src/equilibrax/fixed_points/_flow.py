@@ -42,9 +42,9 @@ class Flow(eqx.Module):
       trajectory then goes on with all four tolerances a hundred times tighter, down to
       what the dtype can resolve, until the fixed point behind it has passed its verdict;
     - *escaping*: max_j |x_j| exceeds `divergence` times s;
-    - `t1` or `max_steps` is reached. At a twentieth and at a fifth of `t1` already, those that
-      still move are watched for a limit cycle, and growth without bound is sought to be
-      proven.
+    - `t1` or `max_steps` is reached. At a twentieth of `t1` already (a tenth, if n > 8), and at
+      a fifth, those that still move are watched for a limit cycle, and growth without
+      bound is sought to be proven.
 
     s = max(|i|, |b|, |x_0|), the problem's scale (1 if that is zero), makes the absolute
     tolerances relative to it: scaling inputs, thresholds and start scales the answer.

@@ -97,17 +97,18 @@ def plan(flow: Flow, network: RateNetwork, whole: Whole | None) -> tuple[Leg, in
     """All legs, one after the other, and the index of the last one.
 
     Verdicts are passed only on what has rested at the loosest tolerances and gone on from
-    there. What still moves at a twentieth and at a fifth of the time is watched for a cycle, and
-    once more at the end.
+    there. What still moves early and at a fifth of the time is watched for a cycle, and once more
+    at the end.
     Where every trajectory is proven to converge to the same point, the first two legs are as loose
     as a first look allows.
     """
     dtype = network.weights.dtype
-    early, later, late = 0.05, 0.2, 1.0
+    # A watch is long: most of what settles has done so before the first. Small networks are quick.
+    early, later, late = 0.05 if has_table(network) else 0.1, 0.2, 1.0
     levels = range(flow.last_level(dtype) + 1)
     shares = [0.0, 0.0, 0.0]
     if network.is_threshold_linear:
-        shares = [1 / 3, 1 / 30, 1 / 300] if has_table(network) else [1 / 30, 1 / 300, 0.0]
+        shares = [0.7, 1 / 10, 1 / 100] if has_table(network) else [1 / 30, 1 / 300, 0.0]
     # Level, settling, share of the time, judged, watched.
     legs = [(0, shares[0], early, False, True), (0, shares[1], later, False, True)]
     legs += [(0, shares[2], late, False, False)]

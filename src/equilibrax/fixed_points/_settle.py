@@ -48,13 +48,13 @@ def settle(
         if chambers is not None:
             log = certify(network, inputs, log, queue, chambers)
         elif whole is not None:
-            log = certify_blocks(network, inputs, log, queue, whole, flow.abscissa)
+            log = certify_blocks(network, inputs, log, queue, whole, flow, leg.judged)
 
         def judged(log):
             return pronounce(network, inputs, log, flow, chambers, final=k == last)
 
         def watched(log):
-            log = find_cycles(network, inputs, log, flow, chambers)
+            log = find_cycles(network, inputs, log, flow, chambers, final=k == last)
             return find_growth(network, inputs, log) if network.is_threshold_linear else log
 
         log = jax.lax.cond(leg.judged, judged, lambda log: log, log)
@@ -74,10 +74,20 @@ def problem_scale(
     return jnp.where(scale > 0, scale, jnp.ones_like(scale))
 
 
+def largest_drift(
+    network: RateNetwork, inputs: Float[Array, "m n"], log: Log
+) -> Float[Array, " m"]:
+    """max_j |tau_j dx_j/dt|, where each journey is."""
+    return jnp.max(jnp.abs(in_lanes(network).drift(log.x.T, inputs.T)), axis=0)
+
+
+QUICK = 0.004
+"""Drift, in units of the scale, below which a cycle is sought only at the end."""
+
 CERTIFIED_AT_ONCE = 1024
 JUDGED_AT_ONCE = 4096
-GROWING_AT_ONCE = 64
-"""Rows in a block; for a verdict, divided by the number of neurons."""
+GROWING_AT_ONCE = 256
+"""Rows in a block; but for certificates, divided by the number of neurons."""
 
 
 def certify(
@@ -150,9 +160,12 @@ def find_cycles(
     log: Log,
     flow: Flow,
     chambers: Chambers | None,
+    final: Flag,
 ) -> Log:
-    """Watch those that still move, or did at the end, for a limit cycle."""
-    moving = (log["verdict"] == 0) & (log["halt"] == Halt.INTERRUPTED)
+    """Watch those that still move, or did at the end, for a limit cycle; before the `final` leg
+    only where they are so quick that they hardly are about to settle."""
+    quick = largest_drift(network, inputs, log) > QUICK * log["scale"]
+    moving = (log["verdict"] == 0) & (log["halt"] == Halt.INTERRUPTED) & (quick | final)
     queue = Queue.where(moving | (log["verdict"] == 1 + Outcome.NOT_SETTLED))
     log = find_periods(network, inputs, log, queue, flow)
 
@@ -177,7 +190,8 @@ def find_cycles(
 
 def find_growth(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> Log:
     """Those that are far out, and proven to go on for ever, need not go there."""
-    far = jnp.max(jnp.abs(log.x), axis=1) > 2 * log["scale"]
+    speed, size = largest_drift(network, inputs, log), jnp.max(jnp.abs(log.x), axis=1)
+    far = (size > 2 * log["scale"]) & (speed > 0.01 * size)
     undecided = (log["verdict"] == 0) | (log["verdict"] == 1 + Outcome.NOT_SETTLED)
 
     def treat(log: Log, rows):
@@ -190,7 +204,8 @@ def find_growth(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> 
         )
         return log.put(rows, part)
 
-    return in_blocks(Queue.where(undecided & far), GROWING_AT_ONCE, treat, log)
+    size = max(1, GROWING_AT_ONCE // network.num_neurons)
+    return in_blocks(Queue.where(undecided & far), size, treat, log)
 
 
 def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> FixedPoints:
@@ -201,8 +216,7 @@ def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> Fixed
     def known(values):
         return jnp.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
 
-    state = log.x
-    residual = jnp.max(jnp.abs(in_lanes(network).drift(state.T, inputs.T)), axis=0)
+    state, residual = log.x, largest_drift(network, inputs, log)
     period = jnp.where(outcome == Outcome.OSCILLATING, log["period"], jnp.nan)
     return FixedPoints(
         state=known(state),

@@ -62,6 +62,12 @@ def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> B
     return jnp.abs(network.drive(x, i)) <= 16 * jnp.finfo(x.dtype).eps * terms
 
 
+def is_near(x: Vector, point: Vector, scale: Scalar) -> Flag:
+    """Whether x may rest because of this fixed point."""
+    slack = 0.02 * jnp.maximum(jnp.abs(x), jnp.abs(point)) + 1e-4 * scale
+    return jnp.all(jnp.abs(point - x) <= slack)
+
+
 def polish(
     network: RateNetwork, x: Vector, i: Vector, scale: Scalar, trapped: Flag
 ) -> tuple[Vector, Flag]:
@@ -89,8 +95,7 @@ def polish(
         least = jnp.max(rounding(network, first, i, scale))
         genuine = after <= jnp.maximum(before / 4, least)
         point = newton(newton(point))
-    slack = 0.02 * jnp.maximum(jnp.abs(x), jnp.abs(point)) + 1e-4 * scale
-    near = trapped | jnp.all(jnp.abs(point - x) <= slack)
+    near = trapped | is_near(x, point, scale)
     exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))
     return point, genuine & near & exact & jnp.all(jnp.isfinite(point))
 
