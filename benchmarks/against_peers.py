@@ -110,6 +110,7 @@ class AgainstPeers:
 
     def run(self) -> None:
         """Measure, print a table and write JSON."""
+        self.out.mkdir(parents=True, exist_ok=True)
         rows, peers = [], self.peers
         print("other packages:", ", ".join(peers) or "none")
         print(f"{'network':28}{'way':18}{'inputs':>9}{'us/input':>11}{'x naive':>9}  agrees")
