@@ -34,10 +34,10 @@ class Flow(eqx.Module):
 
     A trajectory halts at the first step after which one of these holds:
 
-    - *settling*: |tau_j dx_j/dt| is for every j below a third, and if that is not enough a
-      thirtieth, of the distance to the nearest threshold (threshold-linear networks of at
-      most 8 neurons). If the state then lies in the trapping ellipsoid of its chamber,
-      convergence is proven, and the journey is over; otherwise it goes on;
+    - *settling*: |tau_j dx_j/dt| is for every j below 0.7, or else a tenth or a hundredth, of the
+      distance to the nearest threshold (threshold-linear networks; a thirtieth or a 300th, if
+      n > 8). If the state is then trapped in its chamber, convergence is proven, and the
+      journey is over; otherwise it goes on;
     - *resting*: |tau_j dx_j/dt| <= `steady_atol` s + `steady_rtol` |x_j| for every j. The
       trajectory then goes on with all four tolerances a hundred times tighter, down to
       what the dtype can resolve, until the fixed point behind it has passed its verdict;

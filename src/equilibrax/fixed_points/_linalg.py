@@ -2,7 +2,7 @@
 
 XLA hands a large enough batch of LAPACK problems to the pool of threads that runs its programs,
 and waits for it there. When every thread of the pool waits like that, as on two cores with two
-devices that settle at the same time, the program stands still for ever (jax 0.10.2, 0.12). So on
+devices that settle at the same time, the program stands still for ever (jax 0.10.2). So on
 a CPU a batch is worked through a few matrices at a time, few enough to be done on the spot; all
 cores are used by the devices, each with its own batch.
 """
