@@ -1,5 +1,7 @@
 """Every way for a trajectory to end, and none mistaken for another."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import lsoda, velocity
@@ -90,3 +92,20 @@ def test_throw_names_counts_and_remedies():
 
 def test_every_outcome_has_its_own_message():
     assert len({outcome.message for outcome in Outcome}) == len(Outcome) == 7
+
+
+def test_an_unsound_network_leaves_its_neighbours_alone():
+    """In a batch of networks: a stable one, runaway excitation, and one that is not finite."""
+    weights = jnp.asarray(
+        [[[0.5, -2.0], [-2.0, 0.5]], [[1.5, 0.0], [0.0, 1.5]], [[jnp.nan, 0.0], [0.0, 0.0]]]
+    )
+    inputs = jnp.asarray([[1.0, 0.8], [0.3, -0.2]])
+
+    def of(w):
+        return eqb.find_fixed_points(eqb.RateNetwork(w), inputs)
+
+    found = jax.vmap(of)(weights)
+    expected = [[Outcome.STABLE] * 2, [Outcome.DIVERGED] * 2, [Outcome.INVALID] * 2]
+    assert found.outcome.tolist() == expected
+    np.testing.assert_array_equal(found.state[0], of(weights[0]).state)
+    assert np.isnan(np.asarray(found.state[2])).all()

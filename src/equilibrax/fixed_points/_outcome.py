@@ -22,7 +22,7 @@ class Outcome(enum.IntEnum):
     | `OSCILLATING` | no      | any      | returns to where it was, after `period`        |
     | `DIVERGED`    | no      | any      | left the divergence bound                      |
     | `NOT_SETTLED` | no      | any      | ran out of time or steps                       |
-    | `INVALID`     | -       | -        | the input or the start was not finite          |
+    | `INVALID`     | -       | -        | input, start or network was not finite         |
     """
 
     STABLE = 0
@@ -63,7 +63,7 @@ _MESSAGES = {
         "The trajectory ran out of time or steps before it came to rest. Raise `t1` or "
         "`max_steps` in `Flow`, or pass it an implicit solver if the network is stiff."
     ),
-    Outcome.INVALID: "The input or the initial state holds NaN or infinity.",
+    Outcome.INVALID: "The input, the initial state or the network holds NaN or infinity.",
 }
 
 

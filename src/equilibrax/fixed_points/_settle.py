@@ -25,7 +25,9 @@ def settle(
 ) -> FixedPoints:
     """Settle m inputs: leg by leg, until the verdict on every journey is passed."""
     x0 = jnp.zeros_like(inputs) if x0 is None else x0
-    valid = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
+    parameters = (network.weights, network.bias, network.tau)
+    sound = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(p)) for p in parameters]))
+    valid = sound & jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
     # What is not finite is in no queue, and so never enters a lane.
     log = Log.start(x0, problem_scale(network, inputs, x0))
     log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
