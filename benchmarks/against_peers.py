@@ -20,7 +20,6 @@ inputs, and so are compared by their inputs per second.
 import dataclasses
 import functools
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax.sharding import PartitionSpec
-from peers import OTHERS, importable, scipy_one_by_one
+from peers import ATOL, OTHERS, RTOL, T1, importable, scipy_one_by_one
 
 import equilibrax as eqb
-from equilibrax._devices import AXIS, mesh_for, rows_over
+from equilibrax._devices import mesh_for, on_each_device, rows_over
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware
+from equilibrax.benchmark import hardware, timed
 
 
 def near_the_edge(n: int) -> eqb.RateNetwork:
@@ -72,11 +70,11 @@ def naive(network: eqb.RateNetwork, inputs):
             diffrax.ODETerm(network.vector_field),
             diffrax.Tsit5(),
             t0=0.0,
-            t1=200.0,
+            t1=T1,
             dt0=None,
             y0=jnp.zeros_like(i),
             args=i,
-            stepsize_controller=diffrax.PIDController(rtol=1e-4, atol=1e-6),
+            stepsize_controller=diffrax.PIDController(rtol=RTOL, atol=ATOL),
             event=diffrax.Event(diffrax.steady_state_event(rtol=1e-4, atol=1e-5)),
             max_steps=100_000,
             throw=False,
@@ -139,16 +137,7 @@ class AgainstPeers:
         one_device = jax.jit(naive)
         ways["naive"] = (theirs, lambda: one_device(network, few)[0])
         if mesh is not None and theirs % mesh.size == 0:
-            rows = PartitionSpec(AXIS)
-            everywhere = jax.jit(
-                jax.shard_map(
-                    naive,
-                    mesh=mesh,
-                    in_specs=(PartitionSpec(), rows),
-                    out_specs=rows,
-                    check_vma=False,
-                )
-            )
+            everywhere = jax.jit(on_each_device(naive, mesh))
             spread = jax.device_put(few, rows_over(mesh))
             ways["naive, sharded"] = (theirs, lambda: everywhere(network, spread)[0])
         method, bare = eqb.Flow(solver=diffrax.Tsit5()), eqb.Flow(abscissa=False)
@@ -168,20 +157,16 @@ class AgainstPeers:
             ways[peer] = (others, lambda solve=OTHERS[peer]: solve(network, few[:others]))
         first, results = {}, {}
         for way, (_, call) in ways.items():
-            start = time.perf_counter()
-            results[way] = jax.block_until_ready(call())
-            first[way] = time.perf_counter() - start
+            first[way], results[way] = timed(call)
         agreement = self.agreement(network, few, results)
         runs: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(self.repeats):
             for way, (_, call) in ways.items():
-                start = time.perf_counter()
-                jax.block_until_ready(call())
-                runs[way].append(time.perf_counter() - start)
+                runs[way].append(timed(call)[0])
         peers = 1 + 500 // n
-        start = time.perf_counter()
-        scipy_one_by_one(network, few[:peers], rtol=1e-4, atol=1e-6, t1=200, rest=1e-4)
-        runs["scipy"], ways["scipy"] = [time.perf_counter() - start], (peers, lambda: None)
+        options = {"rtol": RTOL, "atol": ATOL, "t1": T1, "rest": 1e-4}
+        alone, _ = timed(lambda: scipy_one_by_one(network, few[:peers], **options))
+        runs["scipy"], ways["scipy"] = [alone], (peers, lambda: None)
         found, lanes = results["lanes"], statistics.median(runs["lanes"]) / ours
         table = []
         base = statistics.median(runs["naive"]) / theirs

@@ -12,7 +12,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -20,21 +19,18 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware
+from equilibrax.benchmark import hardware, timed
 
 
 def one_size(count: int, repeats: int) -> dict[str, float]:
     """Settle so many inputs: median time of repeats after the first, and peak memory."""
     network = eqb.partitioned()
     inputs = jax.random.uniform(jax.random.key(0), (count, 5), minval=-1.0)
-    times = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(eqb.find_fixed_points(network, inputs).state)
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    times = [
+        timed(lambda: eqb.find_fixed_points(network, inputs).state)[0] for _ in range(1 + repeats)
+    ]
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "inputs": count,
         "first_s": times[0],
@@ -63,14 +59,8 @@ class CostAndMemory:
             return
         rows = []
         for size in self.sizes:
-            command = [
-                sys.executable,
-                __file__,
-                "--only",
-                str(size),
-                "--repeats",
-                str(self.repeats),
-            ]
+            options = ["--only", str(size), "--repeats", str(self.repeats)]
+            command = [sys.executable, __file__, *options]
             out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             rows.append(json.loads(out.splitlines()[-1]))
             print(rows[-1], flush=True)

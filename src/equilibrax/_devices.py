@@ -9,6 +9,7 @@ still live on the first device, and what is settled on all of them is returned t
 
 import contextlib
 import os
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -60,6 +61,19 @@ def mesh_for(inputs: Array) -> Mesh | None:
 def rows_over(mesh: Mesh) -> NamedSharding:
     """The sharding of an array whose rows are spread over the mesh."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def on_each_device(function: Callable, mesh: Mesh) -> Callable:
+    """`function(shared, *batches)`, of what every device has whole and of rows spread over the
+    mesh, whose results are such rows. Each device has its own loops, and none waits for another."""
+
+    def spread(shared, *batches):
+        rows = PartitionSpec(AXIS)
+        specs = (PartitionSpec(), *[rows for _ in batches])
+        run = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+        return run(shared, *batches)
+
+    return spread
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

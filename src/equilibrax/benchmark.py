@@ -119,14 +119,14 @@ def _cell(network, model, inputs, before, repeats, limit_s, method) -> dict[str,
         record["solve"] = {"compile_s": None, "median_s": predicted, "extrapolated": True}
     firsts, runs = {}, {name: [] for name in programs}
     for name, program in programs.items():
-        firsts[name], result = _timed(program)
+        firsts[name], result = timed(program)
         if name == "solve":
             record["stable"] = float(np.mean(np.asarray(result.stable)))
     for _ in range(repeats):
         for name, program in programs.items():
             # One slow run is enough to know a slow program.
             if not runs[name] or sum(runs[name]) < limit_s:
-                runs[name].append(_timed(program)[0])
+                runs[name].append(timed(program)[0])
     for name, times in runs.items():
         median = statistics.median(times)
         record[name] = {
@@ -139,7 +139,8 @@ def _cell(network, model, inputs, before, repeats, limit_s, method) -> dict[str,
     return record
 
 
-def _timed(program: Callable) -> tuple[float, Any]:
+def timed(program: Callable) -> tuple[float, Any]:
+    """Seconds until the program's results are there, and these."""
     start = time.perf_counter()
     result = jax.block_until_ready(program())
     return time.perf_counter() - start, result

@@ -33,6 +33,11 @@ LARGEST_TABLE = 8
 """Networks up to this size get a table of all 2^n chambers (256 of them here)."""
 
 
+def all_sets(n: int) -> np.ndarray:
+    """All active sets of n neurons, (2^n, n): that of index sum_j sigma_j 2^j in this row."""
+    return np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
+
+
 def chamber_matrix(network: RateNetwork, sigma: ActiveSet) -> Matrix:
     """M = T J, the linear part of the flow in the chamber of sigma."""
     return network.linearised(sigma.astype(network.weights.dtype))
@@ -45,10 +50,7 @@ def chamber_drift(
     i: Float[Array, "n *lanes"],
 ) -> Float[Array, "n *lanes"]:
     """M x + q: tau dx/dt of the flow in the chamber of sigma, wherever x is."""
-    active = jnp.where(sigma, network.drive(x, i), 0)
-    if network.convention == "voltage":
-        return -x + network.weights @ active + i
-    return active - x if network.convention == "activity" else active - x + i
+    return network.drift_at(jnp.where(sigma, network.drive(x, i), 0), x, i)
 
 
 def has_table(network: RateNetwork) -> bool:
@@ -72,7 +74,6 @@ class Chambers(eqx.Module):
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
         """Tabulate; a chamber traps only where the abscissa is below -`band`."""
         n = network.num_neurons
-        sets = np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
         dtype = network.weights.dtype
         eye = jnp.eye(n, dtype=dtype)
         rows = eye if network.convention == "voltage" else network.weights
@@ -89,7 +90,7 @@ class Chambers(eqx.Module):
             trapping = proven & jnp.all(jnp.isfinite(reach))
             return back, p, jnp.trace(p), reach, abscissa, trapping
 
-        tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(sets))
+        tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(all_sets(n)))
         self.inverse, self.metric, self.size, *rest = tables
         self.reach, self.abscissa, self.trapping = rest
 

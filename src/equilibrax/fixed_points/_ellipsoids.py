@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Flag, Matrix, Vector
+from .._types import Flag, Matrix, Scalar, Vector
 from ._linalg import if_any, inverse, is_positive_definite
 
 
@@ -80,7 +80,7 @@ def balance(weights: Float[Array, "n n"]) -> Vector:
     return jnp.exp(jax.lax.fori_loop(0, 64, step, jnp.zeros_like(weights[0])))
 
 
-def traps_in(scale: Vector, matrix: Matrix, margin: Flag | Float[Array, ""]) -> Flag:
+def traps_in(scale: Vector, matrix: Matrix, margin: Scalar) -> Flag:
     """Whether P = T S^2 serves for J = T^-1 M, M being the matrix: S M S^-1 + margin is negative
     definite, in its symmetric part, beyond rounding."""
     n = matrix.shape[0]

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _checks
 from .._types import ActiveSet
 from ..networks import RateNetwork
-from ._chambers import chamber_drift, chamber_matrix
+from ._chambers import all_sets, chamber_drift, chamber_matrix
 from ._find import as_states
 from ._flow import Flow
 from ._linalg import inverse
@@ -65,15 +65,11 @@ class Candidates(eqx.Module):
     active: Bool[Array, "sets n"]
 
     def __init__(self, network: RateNetwork):
-        self.active = jnp.asarray(_all_sets(network.num_neurons))
+        self.active = jnp.asarray(all_sets(network.num_neurons))
         tables = jax.lax.map(lambda sigma: _candidate(network, sigma), self.active, batch_size=256)
         gain, rest, drive_gain, drive_rest, inverse, abscissa = tables
         self.state_gain, self.state_rest, self.inverse = gain, rest, inverse
         self.drive_gain, self.drive_rest, self.abscissa = drive_gain, drive_rest, abscissa
-
-
-def _all_sets(n: int) -> np.ndarray:
-    return np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
 
 
 def _candidate(network: RateNetwork, sigma: ActiveSet):
@@ -214,7 +210,7 @@ def is_unique(network: RateNetwork) -> bool:
         _checks.fail("network", "be known, since the answer is a Python bool", "is traced")
     n = network.num_neurons
     matrix = np.eye(n) - np.asarray(network.weights, np.float64)
-    sets = _all_sets(n)
+    sets = all_sets(n)
     # A principal minor is the determinant with identity rows where a neuron is left out.
     for part in np.array_split(sets, max(1, len(sets) // 4096)):
         masked = np.where(part[:, :, None] & part[:, None, :], matrix, np.eye(n))

@@ -7,11 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from .. import _checks
-from .._devices import AXIS, mesh_for, replicated, rows_over
+from .._devices import mesh_for, on_each_device, replicated, rows_over
 from ..networks import RateNetwork
 from ._flow import Flow, as_flow
 from ._gradient import attach_derivatives
@@ -165,12 +165,4 @@ def _settle(
     with jax.default_matmul_precision("highest"):
         if mesh is None:
             return here(network, inputs, x0)
-        # Each device has its own loop, and none waits for another.
-        rows, everywhere = PartitionSpec(AXIS), PartitionSpec()
-        return jax.shard_map(
-            here,
-            mesh=mesh,
-            in_specs=(everywhere, rows, rows),
-            out_specs=rows,
-            check_vma=False,
-        )(network, inputs, x0)
+        return on_each_device(here, mesh)(network, inputs, x0)

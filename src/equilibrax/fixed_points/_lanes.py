@@ -103,9 +103,9 @@ def pool(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), eqx.filter_eval_shape(load, buffers, empty)
     )
     carry = (buffers, Lanes(empty, blank), jnp.zeros((), jnp.int32))
-    if few == 0:
-        return jax.lax.while_loop(lambda carry: left(carry) > 0, turn, carry)[0]
     buffers, lanes, head = jax.lax.while_loop(lambda carry: left(carry) > few, turn, carry)
+    if few == 0:
+        return buffers
     taken = jnp.nonzero(lanes.row < m, size=few, fill_value=num_lanes)[0]
     lanes = Lanes(
         lanes.row.at[taken].get(mode="fill", fill_value=m),

@@ -26,10 +26,10 @@ def _few_at_a_time(operation: Callable, cost: Callable[[int], int]) -> Callable:
 
     def on_cpu(*matrices):
         batch = matrices[0].shape[:-2]
-        size = max(1, ON_THE_SPOT // (cost(matrices[0].shape[-2]) + 1))
-        if math.prod(batch) <= size:
-            return operation(*matrices)
         count = math.prod(batch)
+        size = max(1, ON_THE_SPOT // (cost(matrices[0].shape[-2]) + 1))
+        if count <= size:
+            return operation(*matrices)
         turns = -(-count // size)
 
         def in_turns(a):

@@ -31,10 +31,9 @@ def settle(
     # What is not finite is in no queue, and so never enters a lane.
     log = Log.start(x0, problem_scale(network, inputs, x0))
     log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
-    chambers = Chambers(network, flow.marginal_abscissa(network)) if has_table(network) else None
-    whole = None
-    if network.is_threshold_linear:
-        whole = Whole(network, flow.marginal_abscissa(network))
+    band = flow.marginal_abscissa(network)
+    chambers = Chambers(network, band) if has_table(network) else None
+    whole = Whole(network, band) if network.is_threshold_linear else None
     legs, last = plan(flow, network, whole)
 
     def on_the_way(carry):
@@ -56,8 +55,11 @@ def settle(
             return pronounce(network, inputs, log, flow, chambers, final=k == last)
 
         def watched(log):
-            log = find_cycles(network, inputs, log, flow, chambers, final=k == last)
-            return find_growth(network, inputs, log) if network.is_threshold_linear else log
+            speed = largest_drift(network, inputs, log)
+            log = find_cycles(network, inputs, log, speed, flow, chambers, final=k == last)
+            if not network.is_threshold_linear:
+                return log
+            return find_growth(network, inputs, log, speed)
 
         log = jax.lax.cond(leg.judged, judged, lambda log: log, log)
         return k + 1, jax.lax.cond(leg.watched, watched, lambda log: log, log)
@@ -160,13 +162,14 @@ def find_cycles(
     network: RateNetwork,
     inputs: Float[Array, "m n"],
     log: Log,
+    speed: Float[Array, " m"],
     flow: Flow,
     chambers: Chambers | None,
     final: Flag,
 ) -> Log:
     """Watch those that still move, or did at the end, for a limit cycle; before the `final` leg
     only where they are so quick that they hardly are about to settle."""
-    quick = largest_drift(network, inputs, log) > QUICK * log["scale"]
+    quick = speed > QUICK * log["scale"]
     moving = (log["verdict"] == 0) & (log["halt"] == Halt.INTERRUPTED) & (quick | final)
     queue = Queue.where(moving | (log["verdict"] == 1 + Outcome.NOT_SETTLED))
     log = find_periods(network, inputs, log, queue, flow)
@@ -190,9 +193,11 @@ def find_cycles(
     return in_blocks(queue, JUDGED_AT_ONCE // network.num_neurons, treat, log)
 
 
-def find_growth(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> Log:
+def find_growth(
+    network: RateNetwork, inputs: Float[Array, "m n"], log: Log, speed: Float[Array, " m"]
+) -> Log:
     """Those that are far out, and proven to go on for ever, need not go there."""
-    speed, size = largest_drift(network, inputs, log), jnp.max(jnp.abs(log.x), axis=1)
+    size = jnp.max(jnp.abs(log.x), axis=1)
     far = (size > 2 * log["scale"]) & (speed > 0.01 * size)
     undecided = (log["verdict"] == 0) | (log["verdict"] == 1 + Outcome.NOT_SETTLED)
 
@@ -206,8 +211,8 @@ def find_growth(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> 
         )
         return log.put(rows, part)
 
-    size = max(1, GROWING_AT_ONCE // network.num_neurons)
-    return in_blocks(Queue.where(undecided & far), size, treat, log)
+    queue = Queue.where(undecided & far)
+    return in_blocks(queue, GROWING_AT_ONCE // network.num_neurons, treat, log)
 
 
 def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> FixedPoints:

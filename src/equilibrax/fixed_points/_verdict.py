@@ -135,9 +135,9 @@ def judge(
     slope = jnp.where(border, 1.0, network.transfer.derivative(network.drive(place, i)))
     above = network.linearised(slope.astype(x.dtype)) / network.tau[:, None]
     abscissa_below = spectral_abscissa(below)
-    divided = jnp.any(border)
-    abscissa_above = spectral_abscissa(above, wanted=divided)
-    abscissa_above = jnp.where(divided, abscissa_above, abscissa_below)
+    bordering = jnp.any(border)
+    abscissa_above = spectral_abscissa(above, wanted=bordering)
+    abscissa_above = jnp.where(bordering, abscissa_above, abscissa_below)
     abscissa = jnp.maximum(abscissa_below, abscissa_above)
     band = flow.marginal_abscissa(network)
     divided = (jnp.minimum(abscissa_below, abscissa_above) < -band) & (abscissa >= -band)

@@ -117,7 +117,10 @@ class RateNetwork(eqx.Module):
 
     def drift(self, x: Vector, i: Vector) -> Vector:
         r"""$\tau \dot x$, the right-hand side of the equation above, in units of x."""
-        phi = self.transfer(self.drive(x, i))
+        return self.drift_at(self.transfer(self.drive(x, i)), x, i)
+
+    def drift_at(self, phi: Vector, x: Vector, i: Vector) -> Vector:
+        r"""$\tau \dot x$ where the transfer function has these values."""
         if self.convention == "voltage":
             return -x + self.weights @ phi + i
         if self.convention == "activity":
