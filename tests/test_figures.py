@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 import equilibrax as eqb
 from equilibrax import figures
@@ -66,3 +67,64 @@ def test_drawing_into_given_axes_and_saving(reference, tmp_path):
 def test_networks_without_partitions_are_refused():
     with pytest.raises(ValueError, match="`network` must have two partitions"):
         figures.mixture_response(eqb.ring(5), MODEL)
+
+
+@pytest.fixture(scope="module")
+def family():
+    w_e, w_ii = jnp.linspace(0.5, 2.5, 3), jnp.linspace(0.0, 8.0, 2)
+    grid = jnp.meshgrid(w_e, w_ii, indexing="ij")
+    inputs = jax.random.uniform(jax.random.key(0), (40, 5), minval=-1.0)
+
+    def build(w):
+        return eqb.partitioned(w_e=w[0], w_ii=w[1])
+
+    return w_e, w_ii, eqb.sweep(build, grid, inputs, axes=2)
+
+
+def test_an_outcome_map_of_two_parameters_has_the_commonest_outcomes_colour(family):
+    w_e, w_ii, swept = family
+    ax = figures.outcome_map(swept, w_e, w_ii, labels=("w_E", "w_II"))
+    image = ax.collections[0].get_array().reshape(2, 3, 3)
+    commonest = np.argmax(swept.counts, axis=-1)
+    for j in range(3):
+        for k in range(2):
+            share = float(swept.share(eqb.Outcome(commonest[j, k]))[j, k])
+            colour = np.asarray(to_rgb(figures.OUTCOMES[eqb.Outcome(commonest[j, k])]))
+            np.testing.assert_allclose(image[k, j], share * colour + 1 - share, atol=1e-6)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("w_E", "w_II")
+    with pytest.raises(ValueError, match="must have a family of one axis"):
+        figures.outcome_map(swept, w_e)
+
+
+def test_an_outcome_map_of_one_parameter_stacks_the_shares(family):
+    w_e, _, swept = family
+    line = eqb.Sweep(w_e, jax.tree.map(lambda a: a[:, 0], swept.found), (3,))
+    ax = figures.outcome_map(line, w_e)
+    top = max(path.vertices[:, 1].max() for c in ax.collections for path in c.get_paths())
+    assert top == pytest.approx(1.0)
+
+
+def test_basins_and_branches_are_drawn():
+    network = eqb.two_neuron(0.5, -1.5)
+    axis = jnp.linspace(0, 1, 4)
+    starts = jnp.stack(jnp.meshgrid(axis, axis + 0.1), axis=-1)
+    reached = eqb.basins(network, jnp.ones(2), starts)
+    ax = figures.basins(reached)
+    colours = ax.collections[0].get_array().reshape(16, 3)
+    first = np.asarray(reached.label).ravel() == 0
+    assert len(np.unique(colours, axis=0)) == 2
+    assert len(np.unique(colours[first], axis=0)) == 1
+    marks = {tuple(np.round(line.get_xydata()[0], 6)) for line in ax.lines}
+    assert marks == {(2.0, -2.0), (-2.0, 2.0)}
+
+    def of(p):
+        return eqb.two_neuron(0.0, -2.0)
+
+    branch = eqb.follow_branch(of, lambda p: jnp.stack([1.0 + 0 * p, p]), 0.0, 5.0)
+    ax = figures.branch(branch)
+    solid = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 2]
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert len(solid) == 2
+    assert len(dashed) == 1
+    texts = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert texts == {"stable", "unstable", "fold", "border"}

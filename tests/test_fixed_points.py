@@ -111,7 +111,7 @@ def test_jit_and_vmap_compose(reference, batch, settled):
     np.testing.assert_allclose(balance, 0, atol=1e-12)
 
 
-def test_one_trace_per_shape():
+def test_one_trace_serves_batches_of_like_size():
     traces = []
 
     def transfer(u):
@@ -127,7 +127,9 @@ def test_one_trace_per_shape():
     assert len(traces) == once + constructed, (
         "other values, and an equal method, use the same program"
     )
-    eqb.find_fixed_points(network, np.ones((5, 3)))
+    eqb.find_fixed_points(network, np.ones((7, 3)))
+    assert len(traces) == once + constructed, "and so do batches of nearly the same size"
+    eqb.find_fixed_points(network, np.ones((65, 3)))
     assert len(traces) > once + constructed
 
 

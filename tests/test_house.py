@@ -12,11 +12,13 @@ import equilibrax as eqb
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
-ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "networks", "fixed_points", "sampling", "approximation",
+ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "networks", "fixed_points", "families", "sampling", "approximation",
          "figures", "benchmark", "reproduce", "cli"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
 PUBLIC = {
+    "AbstractDynamics", "Analysis", "Basins", "Branch", "LeakyRNN", "SpecialPoint", "Sweep", "WilsonCowan",
+    "analyse", "basins", "follow_branch", "hopfield", "supralinear", "sweep",
     "AbstractInputs", "Approximation", "Enumeration", "Evaluation", "enumerate_fixed_points", "is_unique",
     "settled_event", "FeedForward", "FixedPointError",
     "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "Training",

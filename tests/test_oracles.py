@@ -18,7 +18,11 @@ def test_settled_states_agree_with_lsoda(name):
     inputs = np.random.default_rng(5).uniform(-1, 1, (200, n))
     t1 = 400.0 * float(network.tau.max())
     expected = np.stack([lsoda(network, i, t1=t1).y[:, -1] for i in inputs])
-    for dtype, tolerance in ((jnp.float64, 1e-6), (jnp.float32, 1e-4)):
+    # In single precision one of each kind: every program takes ten seconds to compile.
+    precisions = {jnp.float64: 1e-6}
+    if name in ("reference", "random-ei-20", "tanh-20"):
+        precisions[jnp.float32] = 1e-4
+    for dtype, tolerance in precisions.items():
         found = eqb.find_fixed_points(network.astype(dtype), inputs.astype(dtype))
         assert found.state.dtype == dtype
         stable = np.asarray(found.stable)

@@ -12,7 +12,7 @@ from .. import _checks
 from .._progress import progress_meter
 from .._types import Vector
 from ..fixed_points import Flow, Outcome
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork
 from ..sampling import AbstractInputs, Samples, UniformCube, sample_fixed_points, split
 from ._feedforward import FeedForward
 from ._metrics import Evaluation, evaluate, normalised_error, winner_agreement
@@ -30,7 +30,7 @@ class Approximation(eqx.Module):
     - `drawn`, `counts`: the inputs settled for it, and how they ended.
     """
 
-    network: RateNetwork
+    network: AbstractDynamics
     model: FeedForward
     evaluation: Evaluation
     validation_errors: Float[Array, " restarts"]
@@ -156,7 +156,7 @@ def approximate(
         key_batches,
         (training.inputs, training.rates),
         (validation.inputs, validation.rates),
-        samples.network.partitions,
+        samples.partitions,
         hidden,
         optimizer,
         steps,

@@ -107,7 +107,7 @@ def evaluate(model, samples: Samples) -> Evaluation:
     inputs, targets = as_pairs(samples)
     check_fit(model, inputs, targets)
     output = forward(model, inputs)
-    partitions = samples.network.partitions
+    partitions = samples.partitions
     nan = jnp.asarray(jnp.nan, output.dtype)
     agreement, switch = nan, nan
     if partitions:
@@ -145,7 +145,7 @@ def competition(samples: Samples) -> dict[str, float]:
     - `rectified_sum`, `raw_sum`: among inputs with a winner, the share in which it is the
       partition with the largest sum of rectified, or raw, inputs.
     """
-    sizes = samples.network.partitions
+    sizes = samples.partitions
     inputs, rates = samples.inputs, samples.rates
     active = active_partitions(rates, sizes)
     number = jnp.sum(active, axis=-1)

@@ -17,6 +17,8 @@ terms of x - x* the ellipsoid is that of J'P J. It is larger than that of P itse
 `benchmarks/README.md` has what the choice gains.
 """
 
+from typing import TypeGuard
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._types import ActiveSet, Matrix
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from ._ellipsoids import smith
 from ._linalg import inverse
 from ._stability import spectral_abscissa
@@ -36,6 +38,11 @@ LARGEST_TABLE = 8
 def all_sets(n: int) -> np.ndarray:
     """All active sets of n neurons, (2^n, n): that of index sum_j sigma_j 2^j in this row."""
     return np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
+
+
+def chamber_index(sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
+    """Which of `all_sets` these active sets are."""
+    return jnp.sum(jnp.where(sigma, 2 ** np.arange(len(sigma))[:, None], 0), axis=0)
 
 
 def chamber_matrix(network: RateNetwork, sigma: ActiveSet) -> Matrix:
@@ -53,9 +60,9 @@ def chamber_drift(
     return network.drift_at(jnp.where(sigma, network.drive(x, i), 0), x, i)
 
 
-def has_table(network: RateNetwork) -> bool:
+def has_table(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
     """Whether the network's chambers are few enough to be tabulated."""
-    return network.is_threshold_linear and network.num_neurons <= LARGEST_TABLE
+    return is_threshold_linear(network) and network.num_neurons <= LARGEST_TABLE
 
 
 class Chambers(eqx.Module):
@@ -94,17 +101,13 @@ class Chambers(eqx.Module):
         self.inverse, self.metric, self.size, *rest = tables
         self.reach, self.abscissa, self.trapping = rest
 
-    def index(self, sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
-        """Which column of the tables is that of these active sets."""
-        return jnp.sum(jnp.where(sigma, 2 ** np.arange(len(sigma))[:, None], 0), axis=0)
-
     def trapped(
         self, network: RateNetwork, x: Float[Array, "n lanes"], i: Float[Array, "n lanes"]
     ) -> tuple[Bool[Array, " lanes"], Float[Array, "n lanes"], Float[Array, " lanes"]]:
         """Whether each x lies in the trapping ellipsoid of its own chamber, at which point it
         will come to rest, and the spectral abscissa there. `network` is `in_lanes`."""
         sigma = network.drive(x, i) > 0
-        index = self.index(sigma)
+        index = chamber_index(sigma)
         inverse, metric = self.inverse[:, :, index], self.metric[:, :, index]
 
         def product(matrices, vectors):

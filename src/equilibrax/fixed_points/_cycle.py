@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics
 from ._flow import Flow
 from ._journey import STEPS_PER_TURN, Log
 from ._lanes import Queue, pool
@@ -77,8 +77,8 @@ class Watch(eqx.Module):
 
 
 def find_periods(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
     log: Log,
     queue: Queue,
     flow: Flow,

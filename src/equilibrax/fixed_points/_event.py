@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Flag, Vector
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, is_threshold_linear
 from ._blocks import Block
 from ._chambers import Chambers, has_table
 from ._flow import Flow
@@ -53,7 +53,7 @@ class TrappedInBlock(eqx.Module):
 class Resting(eqx.Module):
     """Event: |tau_j dx_j/dt| <= atol + rtol |x_j| for every j."""
 
-    network: RateNetwork
+    network: AbstractDynamics
     rtol: Float[Array, ""]
     atol: Float[Array, ""]
 
@@ -65,7 +65,7 @@ class Resting(eqx.Module):
 
 
 def settled_event(
-    network: RateNetwork, *, rtol: float = 1e-4, atol: float = 1e-5
+    network: AbstractDynamics, *, rtol: float = 1e-4, atol: float = 1e-5
 ) -> Trapped | TrappedInBlock | Resting:
     r"""A condition for `diffrax.Event` that holds once a trajectory has settled.
 
@@ -91,11 +91,10 @@ def settled_event(
 
     **Raises:** `ValueError` for tolerances that are not positive.
     """
-    if not isinstance(network, RateNetwork):
-        _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
+    network = as_dynamics("network", network)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
-    dtype = network.weights.dtype
-    if not network.is_threshold_linear:
+    dtype = network.dtype
+    if not is_threshold_linear(network):
         return Resting(network, jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype))
     band = Flow().marginal_abscissa(network)
     with jax.default_matmul_precision("highest"):

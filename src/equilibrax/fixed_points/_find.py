@@ -1,6 +1,7 @@
 """`find_fixed_points`: from inputs to verdicts."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,16 +13,16 @@ from jaxtyping import Array, Float, Int
 
 from .. import _checks
 from .._devices import mesh_for, on_each_device, replicated, rows_over
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field
 from ._flow import Flow, as_flow
-from ._gradient import attach_derivatives
+from ._gradient import attach_derivatives, warn_if_none_is_stable
 from ._outcome import FixedPoints, raise_unsettled
 from ._settle import settle
 
 
 def find_fixed_points(
-    network: RateNetwork,
-    inputs: Float[Array, "*batch n"],
+    network: AbstractDynamics | Callable,
+    inputs: Float[Array, "*batch k"],
     *,
     x0: Float[Array, "..."] | None = None,
     method: Flow | None = None,
@@ -36,11 +37,12 @@ def find_fixed_points(
 
     **Arguments:**
 
-    - `network`: with n neurons.
-    - `inputs`: shape `(..., n)`; `(5,)` gives results of shape `()`, `(100, 5)` of shape
-      `(100,)`, `(0, 5)` of shape `(0,)`.
-    - `x0`: initial states, any shape that broadcasts to that of the inputs; zeros if
-      absent.
+    - `network`: a `RateNetwork` of n neurons; other `AbstractDynamics`; or a function of (t, x, i)
+      that gives dx/dt, with time constants of 1 and as many components as `x0` has, or else
+      the inputs. A new function is a new program to compile: define it once.
+    - `inputs`: shape `(..., n)` for a `RateNetwork`, `(..., k)` for others; `(5,)` gives results
+      of shape `()`, `(100, 5)` of shape `(100,)`, `(0, 5)` of shape `(0,)`.
+    - `x0`: initial states, any shape that broadcasts to `(..., n)`; zeros if absent.
     - `method`: a `Flow`; `Flow()` if absent.
     - `throw`: raise unless every input reached a stable fixed point.
 
@@ -50,50 +52,76 @@ def find_fixed_points(
     **Raises:** `ValueError` or `TypeError` for inputs of the wrong width or dtype, before
     anything is traced; `FixedPointError` under `throw=True`, once, with the counts.
 
-    It composes with `jax.jit`, `jax.vmap` and `jax.grad`: `state` and `rates` carry the
-    derivatives of the implicit function theorem in the network and the inputs. Many inputs
-    of one network are best given as one batch: `jax.vmap` over inputs is far slower.
+    It composes with `jax.jit`, `jax.vmap` and `jax.grad`, forward and reverse: `state` and `rates`
+    carry the derivatives of the implicit function theorem in the network and the inputs, of any
+    order, and `abscissa` its first ones, as long as the leading eigenvalue is simple. Where the
+    outcome is not `STABLE` all derivatives are zero, and there is a warning if that is everywhere.
+    On a threshold, a neuron counts as silent. Many inputs of one network are best given as one
+    batch: `jax.vmap` over inputs is far slower.
     """
-    if not isinstance(network, RateNetwork):
-        _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
     method = as_flow(method)
-    inputs = as_states("inputs", inputs, network.num_neurons)
-    dtype = jnp.result_type(network.weights, inputs)
-    if x0 is not None:
-        x0 = as_states("x0", x0, network.num_neurons)
-        dtype = jnp.result_type(dtype, x0)
-        try:
-            x0 = jnp.broadcast_to(x0, inputs.shape).astype(dtype)
-        except ValueError:
-            _checks.fail("x0", f"broadcast to shape {inputs.shape}", f"has shape {x0.shape}")
-    network, inputs = network.astype(dtype), inputs.astype(dtype)
+    network, inputs, x0 = as_problem(network, inputs, x0)
     # No derivative enters the trajectory: under `jax.grad` the same compiled program runs.
-    found = _find(*jax.lax.stop_gradient((network, inputs, x0)), method)
+    problem = without_derivatives((network, inputs, x0))
+    found = _find(*problem, flow=method)
     if not all(map(_checks.is_known, jax.tree.leaves((network, inputs)))):
+        warn_if_none_is_stable(found)
         found = attach_derivatives(network, inputs, found)
     return raise_unsettled(found) if throw else found
 
 
-def as_states(name: str, value: Any, n: int) -> Float[Array, "*batch n"]:
-    """`value` as an array of shape (..., n)."""
+def as_problem(
+    network: Any, inputs: Any, x0: Any
+) -> tuple[AbstractDynamics, Float[Array, "*batch k"], Float[Array, "*batch n"] | None]:
+    """Dynamics, inputs and starts of one dtype and of shapes that fit, or an error that says
+    which does not."""
+    width = network.num_neurons if isinstance(network, RateNetwork) else None
+    inputs = as_states("inputs", inputs, width)
+    x0 = None if x0 is None else as_states("x0", x0, width)
+    width = (inputs if x0 is None else x0).shape[-1]
+    network = as_dynamics("network", network, width, inputs.dtype)
+    n = network.num_neurons
+    dtype = jnp.result_type(network.dtype, inputs)
+    if x0 is not None:
+        x0 = as_states("x0", x0, n)
+        dtype = jnp.result_type(dtype, x0)
+        shape = (*inputs.shape[:-1], n)
+        try:
+            x0 = jnp.broadcast_to(x0, shape).astype(dtype)
+        except ValueError:
+            _checks.fail("x0", f"broadcast to shape {shape}", f"has shape {x0.shape}")
+    network, inputs = network.astype(dtype), inputs.astype(dtype)
+    if not isinstance(network, RateNetwork):
+        check_vector_field("network", network, inputs.shape[-1])
+    return network, inputs, x0
+
+
+def without_derivatives(tree: Any) -> Any:
+    """The same values, of which no derivative is known."""
+    arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), rest)
+
+
+def as_states(name: str, value: Any, n: int | None = None) -> Float[Array, "*batch n"]:
+    """`value` as an array of shape (..., n); of any n if none is given."""
     value = _checks.floating(name, value)
-    if value.ndim == 0 or value.shape[-1] != n:
-        _checks.fail(name, f"have shape (..., {n})", f"has shape {value.shape}")
+    if value.ndim == 0 or n not in (None, value.shape[-1]):
+        _checks.fail(name, f"have shape (..., {n or 'n'})", f"has shape {value.shape}")
     return value
 
 
 def _find(
-    network: RateNetwork,
-    inputs: Float[Array, "*batch n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "*batch k"],
     x0: Float[Array, "*batch n"] | None,
     flow: Flow,
 ) -> FixedPoints:
     """Settle a batch of any shape: a very large one piece by piece, so that beside inputs and
     answers only one piece's log is in memory."""
-    *batch, n = inputs.shape
+    batch = inputs.shape[:-1]
     count = math.prod(batch)
-    inputs, x0 = jax.tree.map(lambda a: a.reshape(count, n), (inputs, x0))
-    size = max(1, PIECE // n)
+    inputs, x0 = jax.tree.map(lambda a: a.reshape(count, a.shape[-1]), (inputs, x0))
+    size = max(1, PIECE // network.num_neurons)
     if count <= size or not _checks.is_known(inputs):
         found = _find_piece(network, inputs, x0, flow, multiple=1)
     else:
@@ -111,6 +139,11 @@ def _find(
 PIECE = 2**19 * 5
 """Numbers in the inputs of one piece."""
 
+SMALL = 32
+SHELVES = (8, 64, 512, 4096)
+"""Batches of networks up to this size, on one device, are filled up to the next of these, or to a
+multiple of the last: few programs serve them all, and idle lanes cost next to nothing."""
+
 
 @partial(jax.jit, donate_argnums=0)
 def _put(whole: FixedPoints, part: FixedPoints, first: Int[Array, ""]) -> FixedPoints:
@@ -123,8 +156,8 @@ def _put(whole: FixedPoints, part: FixedPoints, first: Int[Array, ""]) -> FixedP
 
 
 def _find_piece(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
     x0: Float[Array, "m n"] | None,
     flow: Flow,
     multiple: int,
@@ -133,7 +166,10 @@ def _find_piece(
     of this many so that the same compiled program serves."""
     count = inputs.shape[0]
     mesh = mesh_for(inputs)
-    multiple = multiple if mesh is None else math.lcm(multiple, mesh.size)
+    if mesh is not None:
+        multiple = math.lcm(multiple, mesh.size)
+    elif multiple == 1 and _checks.is_known(inputs) and network.num_neurons <= SMALL:
+        multiple = next((size for size in SHELVES if count <= size), SHELVES[-1])
     # Rows that only fill up are invalid; and of an empty batch, all are.
     missing = max(multiple, -(-count // multiple) * multiple) - count
     if missing:
@@ -145,24 +181,28 @@ def _find_piece(
     else:
         home = inputs.sharding
         inputs, x0 = jax.device_put((inputs, x0), rows_over(mesh))
-        found = _settle(jax.device_put(network, replicated(mesh)), inputs, x0, flow, mesh)
+        arrays, rest = eqx.partition(network, eqx.is_array)
+        network = eqx.combine(jax.device_put(arrays, replicated(mesh)), rest)
+        found = _settle(network, inputs, x0, flow, mesh)
         found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
     return jax.tree.map(lambda a: a[:count], found) if missing else found
 
 
 @eqx.filter_jit
 def _settle(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
     x0: Float[Array, "m n"] | None,
     flow: Flow,
     mesh: Mesh | None,
 ) -> FixedPoints:
-    def here(network, inputs, x0):
-        return settle(network, inputs, x0, flow)
+    arrays, rest = eqx.partition(network, eqx.is_array)
+
+    def here(arrays, inputs, x0):
+        return settle(eqx.combine(arrays, rest), inputs, x0, flow)
 
     # TF32 products on a GPU would spoil error estimates and verdicts.
     with jax.default_matmul_precision("highest"):
         if mesh is None:
-            return here(network, inputs, x0)
-        return on_each_device(here, mesh)(network, inputs, x0)
+            return here(arrays, inputs, x0)
+        return on_each_device(here, mesh)(arrays, inputs, x0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._types import Count, Scalar
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics
 from ._steps import DiffraxSteps, Tightness, UnrolledSteps, in_lanes
 
 
@@ -100,13 +100,13 @@ class Flow(eqx.Module):
             if getattr(self, name) is not None or name not in optional:
                 _checks.integer(name, getattr(self, name))
 
-    def steps(self, network: RateNetwork) -> UnrolledSteps | DiffraxSteps:
+    def steps(self, network: AbstractDynamics) -> UnrolledSteps | DiffraxSteps:
         """How a step is taken."""
         if self.solver is None:
             return UnrolledSteps(in_lanes(network), diffrax.Tsit5())
         return DiffraxSteps(network, self.solver)
 
-    def num_lanes(self, network: RateNetwork, count: int) -> int:
+    def num_lanes(self, network: AbstractDynamics, count: int) -> int:
         """`lanes`, or its default for this network; no more than there are inputs.
 
         The last stragglers keep all lanes busy: the fewer inputs, the fewer lanes, down to where
@@ -116,14 +116,14 @@ class Flow(eqx.Module):
         wanted = min(max(count // 48, 2560 // n, 64), max(20480 // n, 64))
         return max(1, min(count, self.lanes or wanted))
 
-    def horizon(self, network: RateNetwork) -> Scalar:
+    def horizon(self, network: AbstractDynamics) -> Scalar:
         """`t1`, or its default for this network."""
         longest = jnp.max(network.tau)
         return 200 * longest if self.t1 is None else jnp.full_like(longest, self.t1)
 
-    def marginal_abscissa(self, network: RateNetwork) -> Scalar:
+    def marginal_abscissa(self, network: AbstractDynamics) -> Scalar:
         """Largest |abscissa| that counts as zero, in 1/time."""
-        unit = math.sqrt(jnp.finfo(network.weights.dtype).eps)
+        unit = math.sqrt(jnp.finfo(network.dtype).eps)
         return (unit if self.marginal is None else self.marginal) / jnp.max(network.tau)
 
     def tolerances(self, level: Count, dtype) -> Tightness:

@@ -1,51 +1,209 @@
 r"""Derivatives of fixed points, by the implicit function theorem.
 
-Where x* is a stable fixed point, F(x*, i, theta) = 0 defines it as a function of the
-input and the network's parameters, with
+Where x* is a stable fixed point, F(x*, i, theta) = 0 defines it as a function of the input and
+of the network's parameters theta, with M = dF/dx = T J and
 
-    dx* = -(dF/dx)^-1 (dF/di di + dF/dtheta dtheta).
+    dx* = -M^-1 (dF/di di + dF/dtheta dtheta).
 
-The trajectory is not differentiated: memory does not grow with its length.
+The trajectory is not differentiated: memory does not grow with its length. The rule for dx*
+holds x* itself, so that it can be differentiated again.
+
+The abscissa's derivative is that of a simple eigenvalue lambda of J, with right and left
+eigenvectors v and y,
+
+    d lambda = y' dJ v / y' v ,    dJ along dx*, di and dtheta,
+
+of which the real part is taken. Silent neurons of threshold-linear networks have the eigenvalue
+-1/tau each: where these are equal and lead, it is one of several possible changes.
+J. R. Magnus, Econometric Theory 1:179 (1985),
+doi:10.1017/S0266466600011129.
+
+Both rules are written as linear systems. JAX solves them only for the derivatives that are
+asked for, and with the transposed matrix in reverse mode; no matrix is kept from the way forward.
 """
+
+import warnings
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
 
-from ..networks import RateNetwork
-from ._outcome import FixedPoints
+from .. import _checks
+from .._types import Matrix
+from ..networks import AbstractDynamics
+from ._chambers import all_sets, chamber_index, chamber_matrix, has_table
+from ._linalg import eigenvectors, in_turns, inverse, solve
+from ._outcome import FixedPoints, in_words
+from ._steps import in_lanes
+
+AT_ONCE = 2**20
+"""Numbers in the matrices that are in memory at once."""
 
 
 @eqx.filter_jit
 def attach_derivatives(
-    network: RateNetwork, inputs: Float[Array, "*batch n"], found: FixedPoints
+    network: AbstractDynamics, inputs: Float[Array, "*batch k"], found: FixedPoints
 ) -> FixedPoints:
-    """`found`, whose `state` and `rates` now depend on the network and the inputs.
+    """`found`, whose `state`, `rates` and `abscissa` now depend on the network and the inputs.
 
     Elsewhere than on a stable fixed point the derivative is zero.
     """
-    n = network.num_neurons
-    found = jax.lax.stop_gradient(found)
-
-    def implicit(found, i):
-        # Elsewhere, a point that no derivative can reach and no NaN can leave.
-        x, i = jnp.where(found.stable, found.state, 0), jnp.where(found.stable, i, 0)
-
-        def balance(y):
-            return jnp.where(found.stable, network.drift(y, i), y - x)
-
-        def tangent_solve(linear, b):
-            return jnp.linalg.solve(jax.jacobian(linear)(b), b)
-
-        state = jax.lax.custom_root(balance, x, lambda _, start: start, tangent_solve)
-        answer = (state, network.rates(state))
-        kept = (found.state, found.rates)
-        return jax.tree.map(lambda a, b: jnp.where(found.stable, a, b), answer, kept)
-
-    batch = inputs.shape[:-1]
-    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(batch) :]), (found, inputs))
+    batch = found.outcome.shape
+    flat = jax.tree.map(
+        lambda a: a.reshape(-1, *a.shape[len(batch) :]), (jax.lax.stop_gradient(found), inputs)
+    )
+    kept, i = flat
+    # Elsewhere, a row that is sound: no derivative can reach it, and no NaN can leave it.
+    stable = kept.stable[:, None]
+    first = jnp.argmax(kept.stable)
+    x = jnp.where(stable, kept.state, jnp.where(stable[first], kept.state[first], 0))
+    i = jnp.where(stable, i, jnp.where(stable[first], jax.lax.stop_gradient(i[first]), 0))
     with jax.default_matmul_precision("highest"):
-        answer = jax.vmap(implicit)(*flat)
-    answer = jax.tree.map(lambda a: a.reshape(*batch, n), answer)
-    return eqx.tree_at(lambda f: (f.state, f.rates), found, answer)
+        x = _fixed_point(network, i, Where(x, kept.stable))
+        rates = jax.vmap(network.rates)(x)
+        abscissa = _abscissa(network, i, x, Where(kept.abscissa, kept.stable))
+    answer = eqx.tree_at(
+        lambda f: (f.state, f.rates, f.abscissa),
+        kept,
+        (
+            jnp.where(stable, x, kept.state),
+            jnp.where(stable, rates, kept.rates),
+            jnp.where(kept.stable, abscissa, kept.abscissa),
+        ),
+    )
+    return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), answer)
+
+
+def warn_if_none_is_stable(found: FixedPoints) -> None:
+    """Nothing has settled: every derivative is zero, and its user should know why."""
+    if _checks.is_known(found.outcome) and found.outcome.size and not bool(found.stable.any()):
+        warnings.warn(
+            "No input has a stable fixed point, so that every derivative is zero: "
+            f"{in_words(found.counts)}.",
+            stacklevel=4,
+        )
+
+
+class Where(eqx.Module):
+    """Values that are known already, and the rows on stable fixed points, that have derivatives."""
+
+    value: Float[Array, "m ..."]
+    stable: Bool[Array, " m"]
+
+
+@eqx.filter_custom_jvp
+def _fixed_point(
+    network: AbstractDynamics, i: Float[Array, "m k"], known: Where
+) -> Float[Array, "m n"]:
+    """x*, whose value is known."""
+    del network, i
+    return known.value
+
+
+@_fixed_point.def_jvp
+def _fixed_point_jvp(primals, tangents):
+    network, i, known = primals
+    x = _fixed_point(network, i, known)
+
+    def drift(network, i, x):
+        return jax.vmap(network.drift)(x, i)
+
+    push = eqx.filter_jvp(lambda network, i: drift(network, i, x), (network, i), tangents[:2])[1]
+
+    def product(dx):
+        return jax.jvp(lambda x: drift(network, i, x), (x,), (dx,))[1]
+
+    dx = jax.lax.custom_linear_solve(
+        product,
+        jnp.where(known.stable[:, None], -push, 0),
+        lambda _, b: _solve(network, i, x, b, transpose=False),
+        lambda _, b: _solve(network, i, x, b, transpose=True),
+    )
+    return x, dx
+
+
+def _solve(network: AbstractDynamics, i, x, b, *, transpose: bool) -> Float[Array, "m n"]:
+    """M^-1 b, or its transpose, row by row; from one inverse for each chamber if there are few."""
+    if has_table(network):
+        sets = jnp.asarray(all_sets(network.num_neurons))
+        table = jax.vmap(lambda sigma: inverse(chamber_matrix(network, sigma)))(sets)
+        rows = table[chamber_index(in_lanes(network).drive(x.T, i.T) > 0)]
+        return jnp.einsum("mkj,mk->mj" if transpose else "mjk,mk->mj", rows, b)
+
+    def one(x, i, b):
+        matrix = _matrix(network, x, i)
+        return solve(matrix.T if transpose else matrix, b)
+
+    return in_turns(jax.vmap(one), max(1, AT_ONCE // x.shape[1] ** 2), x, i, b)
+
+
+def _matrix(network: AbstractDynamics, x, i) -> Matrix:
+    return network.jacobian(x, i) * network.tau[:, None]
+
+
+@eqx.filter_custom_jvp
+def _abscissa(
+    network: AbstractDynamics, i: Float[Array, "m k"], x: Float[Array, "m n"], known: Where
+) -> Float[Array, " m"]:
+    """The spectral abscissa at x, whose value is known."""
+    del network, i, x
+    return known.value
+
+
+@_abscissa.def_jvp
+def _abscissa_jvp(primals, tangents):
+    network, i, x, known = primals
+    changes = tangents[:3]
+    moved = jax.tree.map(lambda d: d is not None, changes, is_leaf=lambda d: d is None)
+    arrays, rest = eqx.partition((network, i, x), moved)
+
+    def change(changes):
+        """d lambda, of all rows."""
+
+        def push(arrays, along):
+            network, i, x = eqx.combine(arrays, rest)
+
+            def field(x):
+                return jax.vmap(network.drift)(x, i) / network.tau
+
+            return jax.jvp(field, (x,), (along,))[1]
+
+        right, left = _eigenpairs(network, i, x)
+        real, imaginary = (
+            jax.jvp(lambda arrays: push(arrays, v), (arrays,), (changes,))[1]  # noqa: B023
+            for v in (right.real, right.imag)
+        )
+        along = jnp.sum(left * (real + 1j * imaginary), axis=1)
+        return jnp.where(known.stable, along.real, 0)
+
+    # d lambda - change(changes) = 0, with the changes themselves as unknowns behind it; in one
+    # array, all of which is linear in them.
+    flat, unravel = ravel_pytree(changes)
+    m = len(known.value)
+
+    def product(unknown):
+        value, flat = unknown[:m], unknown[m:]
+        return jnp.concatenate([value - change(unravel(flat)), flat])
+
+    def forwards(_, b):
+        value, flat = b[:m], b[m:]
+        return jnp.concatenate([value + change(unravel(flat)), flat])
+
+    def backwards(_, b):
+        value, flat = b[:m], b[m:]
+        back = jax.linear_transpose(lambda flat: change(unravel(flat)), flat)(value)[0]
+        return jnp.concatenate([value, flat + back])
+
+    b = jnp.concatenate([jnp.zeros_like(known.value) * flat[0], flat])
+    return known.value, jax.lax.custom_linear_solve(product, b, forwards, backwards)[:m]
+
+
+def _eigenpairs(network: AbstractDynamics, i, x):
+    """For each row, the right eigenvector v of the leading eigenvalue of J, and y / y'v."""
+
+    def one(x, i):
+        return eigenvectors(network.jacobian(x, i))
+
+    return in_turns(jax.vmap(one), max(1, AT_ONCE // x.shape[1] ** 2), x, i)

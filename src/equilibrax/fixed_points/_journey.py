@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from ._chambers import has_table
 from ._flow import Flow
 from ._lanes import Queue, pool
@@ -93,7 +93,7 @@ class Leg(eqx.Module):
     watched: Bool[Array, " legs"]
 
 
-def plan(flow: Flow, network: RateNetwork, whole: Whole | None) -> tuple[Leg, int]:
+def plan(flow: Flow, network: AbstractDynamics, whole: Whole | None) -> tuple[Leg, int]:
     """All legs, one after the other, and the index of the last one.
 
     Verdicts are passed only on what has rested at the loosest tolerances and gone on from
@@ -102,12 +102,12 @@ def plan(flow: Flow, network: RateNetwork, whole: Whole | None) -> tuple[Leg, in
     Where every trajectory is proven to converge to the same point, the first two legs are as loose
     as a first look allows.
     """
-    dtype = network.weights.dtype
+    dtype = network.dtype
     # A watch is long: most of what settles has done so before the first. Small networks are quick.
     early, later, late = 0.05 if has_table(network) else 0.1, 0.2, 1.0
     levels = range(flow.last_level(dtype) + 1)
     shares = [0.0, 0.0, 0.0]
-    if network.is_threshold_linear:
+    if is_threshold_linear(network):
         shares = [0.7, 1 / 10, 1 / 100] if has_table(network) else [1 / 30, 1 / 300, 0.0]
     # Level, settling, share of the time, judged, watched.
     legs = [(0, shares[0], early, False, True), (0, shares[1], later, False, True)]
@@ -137,8 +137,8 @@ more spend time on storing and loading."""
 
 
 def travel(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
     log: Log,
     queue: Queue,
     flow: Flow,
@@ -163,7 +163,7 @@ def travel(
         speed = jnp.abs(lanewise.tau * steps.velocity(ride.memory, ride.x, ride.i))
         limit = tight.steady_atol * ride.scale + tight.steady_rtol * jnp.abs(ride.x)
         resting = jnp.all(speed <= limit, axis=0)
-        if network.is_threshold_linear:
+        if isinstance(lanewise, RateNetwork) and lanewise.is_threshold_linear:
             distance = jnp.min(jnp.abs(lanewise.drive(ride.x, ride.i)), axis=0)
             resting |= jnp.max(speed, axis=0) < leg.settling * distance
         escaped = jnp.max(jnp.abs(ride.x), axis=0) > flow.divergence * ride.scale

@@ -9,7 +9,7 @@ cores are used by the devices, each with its own batch.
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,21 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 
 ON_THE_SPOT = 200_000
 """Operations below which XLA does not share a batch among threads."""
+
+
+def in_turns(function: Callable, size: int, *rows: Array) -> Any:
+    """`function(*rows)`, worked through this many rows at a time."""
+    count = rows[0].shape[0]
+    if count <= size:
+        return function(*rows)
+    turns = -(-count // size)
+
+    def split(a):
+        padded = jnp.pad(a, ((0, turns * size - count), *[(0, 0)] * (a.ndim - 1)), mode="edge")
+        return padded.reshape(turns, size, *a.shape[1:])
+
+    out = jax.lax.map(lambda few: function(*few), tuple(map(split, rows)))
+    return jax.tree.map(lambda a: a.reshape(turns * size, *a.shape[2:])[:count], out)
 
 
 def _few_at_a_time(operation: Callable, cost: Callable[[int], int]) -> Callable:
@@ -30,18 +45,9 @@ def _few_at_a_time(operation: Callable, cost: Callable[[int], int]) -> Callable:
         size = max(1, ON_THE_SPOT // (cost(matrices[0].shape[-2]) + 1))
         if count <= size:
             return operation(*matrices)
-        turns = -(-count // size)
-
-        def in_turns(a):
-            flat = a.reshape(count, *a.shape[len(batch) :])
-            flat = jnp.pad(flat, ((0, turns * size - count), (0, 0), (0, 0)), mode="edge")
-            return flat.reshape(turns, size, *a.shape[len(batch) :])
-
-        def in_batch(a):
-            return a.reshape(turns * size, *a.shape[2:])[:count].reshape(*batch, *a.shape[2:])
-
-        out = jax.lax.map(lambda few: operation(*few), tuple(map(in_turns, matrices)))
-        return jax.tree.map(in_batch, out)
+        flat = [a.reshape(count, *a.shape[len(batch) :]) for a in matrices]
+        out = in_turns(operation, size, *flat)
+        return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), out)
 
     @custom_vmap
     def batched(*matrices):
@@ -60,6 +66,9 @@ def _few_at_a_time(operation: Callable, cost: Callable[[int], int]) -> Callable:
 
 
 _eigvals = _few_at_a_time(jnp.linalg.eigvals, lambda n: 10 * n**3)
+_eig = _few_at_a_time(
+    lambda a: jax.lax.linalg.eig(a, compute_left_eigenvectors=True), lambda n: 30 * n**3
+)
 _inverse = _few_at_a_time(jnp.linalg.inv, lambda n: n**3)
 _cholesky = _few_at_a_time(jnp.linalg.cholesky, lambda n: n**3)
 _lu = _few_at_a_time(jax.lax.linalg.lu, lambda n: n**3)
@@ -81,6 +90,23 @@ _substitution = _few_at_a_time(_substitute, lambda n: n**2)
 def eigvals(a: Float[Array, "n n"]) -> Complex[Array, " n"]:
     """Eigenvalues."""
     return _eigvals(a)
+
+
+@jax.custom_jvp
+def eigenvectors(a: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Complex[Array, " n"]]:
+    """Of the eigenvalue with the largest real part: the right eigenvector v, and the left one y as
+    y / y'v, so that y' da v / y'v is the eigenvalue's change. Their own derivatives are NaN."""
+    values, left, right = _eig(a)
+    leading = jnp.argmax(values.real)
+    y, v = jnp.conj(left[:, leading]), right[:, leading]
+    return v, y / jnp.sum(y * v)
+
+
+@eigenvectors.defjvp
+def _(primals, tangents):
+    vectors = eigenvectors(*primals)
+    unknown = jnp.nan * jnp.sum(tangents[0])
+    return vectors, jax.tree.map(lambda v: jnp.full_like(v, 0) + unknown, vectors)
 
 
 def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -22,7 +22,7 @@ class Outcome(enum.IntEnum):
     | `OSCILLATING` | no      | any      | returns to where it was, after `period`        |
     | `DIVERGED`    | no      | any      | left the divergence bound                      |
     | `NOT_SETTLED` | no      | any      | ran out of time or steps                       |
-    | `INVALID`     | -       | -        | input, start or network was not finite         |
+    | `INVALID`     | -       | -        | input, start, network or field was not finite  |
     """
 
     STABLE = 0
@@ -63,7 +63,10 @@ _MESSAGES = {
         "The trajectory ran out of time or steps before it came to rest. Raise `t1` or "
         "`max_steps` in `Flow`, or pass it an implicit solver if the network is stiff."
     ),
-    Outcome.INVALID: "The input, the initial state or the network holds NaN or infinity.",
+    Outcome.INVALID: (
+        "The input, the initial state or the network holds NaN or infinity, or the vector field "
+        "is not finite at the start."
+    ),
 }
 
 
@@ -72,7 +75,7 @@ class FixedPoints(eqx.Module):
 
     - `state`: x at the end, shape `(..., n)`; the fixed point itself when it came to
       rest, NaN for invalid inputs.
-    - `rates`: the network's output there, shape `(..., n)`.
+    - `rates`: the output there, shape `(..., n)` for rate networks.
     - `outcome`: an `Outcome`, int8.
     - `residual`: max_j |tau_j dx_j/dt| at `state`, recomputed there.
     - `abscissa`: largest real part of the Jacobian's eigenvalues at `state`, in 1/time.
@@ -81,11 +84,11 @@ class FixedPoints(eqx.Module):
     - `num_steps`: solver steps taken, rejected ones included.
     - `period`: of the cycle when `OSCILLATING`, in time; NaN elsewhere.
 
-    Only `state` and `rates` carry derivatives, and only where the outcome is `STABLE`.
+    `state`, `rates` and `abscissa` carry derivatives, and only where the outcome is `STABLE`.
     """
 
     state: Float[Array, "*batch n"]
-    rates: Float[Array, "*batch n"]
+    rates: Float[Array, "*batch outputs"]
     outcome: Int[Array, "*batch"]
     residual: Float[Array, "*batch"]
     abscissa: Float[Array, "*batch"]
@@ -108,6 +111,11 @@ class FixedPoints(eqx.Module):
 
 class FixedPointError(RuntimeError):
     """Raised under `throw=True` when some inputs have no stable fixed point."""
+
+
+def in_words(counts: dict[Outcome, int]) -> str:
+    """The outcomes that occur, and how often, in one line."""
+    return ", ".join(f"{count} {outcome.name}" for outcome, count in counts.items() if count)
 
 
 def tally_outcomes(outcome: Int[Array, "*batch"]) -> Int[Array, " outcomes"]:

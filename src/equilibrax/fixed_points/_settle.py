@@ -1,13 +1,16 @@
 """All journeys of a batch on one device, leg by leg, to their verdicts."""
 
+import functools
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._types import Flag
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from ._blocks import certify_blocks
-from ._chambers import Chambers, has_table
+from ._chambers import Chambers, chamber_index, has_table
 from ._cycle import find_periods
 from ._flow import Flow
 from ._growth import grows_for_ever
@@ -21,19 +24,23 @@ from ._whole import Whole
 
 
 def settle(
-    network: RateNetwork, inputs: Float[Array, "m n"], x0: Float[Array, "m n"] | None, flow: Flow
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
+    x0: Float[Array, "m n"] | None,
+    flow: Flow,
 ) -> FixedPoints:
     """Settle m inputs: leg by leg, until the verdict on every journey is passed."""
-    x0 = jnp.zeros_like(inputs) if x0 is None else x0
-    parameters = (network.weights, network.bias, network.tau)
-    sound = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(p)) for p in parameters]))
-    valid = sound & jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x0), axis=1)
+    if x0 is None:
+        x0 = jnp.zeros((len(inputs), network.num_neurons), inputs.dtype)
     # What is not finite is in no queue, and so never enters a lane.
-    log = Log.start(x0, problem_scale(network, inputs, x0))
+    log = Log.start(x0, jax.vmap(network.scale)(x0, inputs))
+    valid = is_finite(network) & is_finite((inputs, x0), axis=1)
+    if not is_threshold_linear(network):
+        valid &= jnp.isfinite(largest_drift(network, inputs, log))
     log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
     band = flow.marginal_abscissa(network)
     chambers = Chambers(network, band) if has_table(network) else None
-    whole = Whole(network, band) if network.is_threshold_linear else None
+    whole = Whole(network, band) if is_threshold_linear(network) else None
     legs, last = plan(flow, network, whole)
 
     def on_the_way(carry):
@@ -46,9 +53,9 @@ def settle(
         can_go_on = (log["halt"] < Halt.ESCAPED) & (log["time"] < leg.end)
         queue = Queue.where((log["verdict"] == 0) & can_go_on)
         log = travel(network, inputs, log, queue, flow, leg)
-        if chambers is not None:
+        if is_threshold_linear(network) and chambers is not None:
             log = certify(network, inputs, log, queue, chambers)
-        elif whole is not None:
+        elif is_threshold_linear(network) and whole is not None:
             log = certify_blocks(network, inputs, log, queue, whole, flow, leg.judged)
 
         def judged(log):
@@ -57,7 +64,7 @@ def settle(
         def watched(log):
             speed = largest_drift(network, inputs, log)
             log = find_cycles(network, inputs, log, speed, flow, chambers, final=k == last)
-            if not network.is_threshold_linear:
+            if not is_threshold_linear(network):
                 return log
             return find_growth(network, inputs, log, speed)
 
@@ -68,18 +75,15 @@ def settle(
     return report(network, inputs, log)
 
 
-def problem_scale(
-    network: RateNetwork, i: Float[Array, "m n"], x0: Float[Array, "m n"]
-) -> Float[Array, " m"]:
-    """max(|i|, |b|, |x0|), or 1 if that is zero."""
-    scale = jnp.max(
-        jnp.maximum(jnp.maximum(jnp.abs(i), jnp.abs(x0)), jnp.abs(network.bias)), axis=1
-    )
-    return jnp.where(scale > 0, scale, jnp.ones_like(scale))
+def is_finite(tree: PyTree[Array], axis: int | None = None) -> Bool[Array, "..."]:
+    """Whether no number in these arrays is NaN or infinite, along an axis if one is given."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    whole = [jnp.all(jnp.isfinite(leaf), axis=axis) for leaf in leaves]
+    return functools.reduce(jnp.logical_and, whole, jnp.ones((), bool))
 
 
 def largest_drift(
-    network: RateNetwork, inputs: Float[Array, "m n"], log: Log
+    network: AbstractDynamics, inputs: Float[Array, "m k"], log: Log
 ) -> Float[Array, " m"]:
     """max_j |tau_j dx_j/dt|, where each journey is."""
     return jnp.max(jnp.abs(in_lanes(network).drift(log.x.T, inputs.T)), axis=0)
@@ -96,7 +100,7 @@ GROWING_AT_ONCE = 256
 
 def certify(
     network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    inputs: Float[Array, "m k"],
     log: Log,
     queue: Queue,
     chambers: Chambers,
@@ -120,32 +124,31 @@ def certify(
 
 
 def pronounce(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
     log: Log,
     flow: Flow,
     chambers: Chambers | None,
     final: Flag,
 ) -> Log:
     """Verdicts on those that stand still; after the `final` leg, on all."""
-    waiting = (log["verdict"] == 0) & (log["halt"] != Halt.INTERRUPTED)
-    queue = Queue.where(waiting | ((log["verdict"] == 0) & final))
+    undecided, halt = log["verdict"] == 0, log["halt"]
+    queue = Queue.where(undecided & (final | (halt == Halt.RESTING) | (halt == Halt.ESCAPED)))
 
     def treat(log: Log, rows):
         part, i = log.take(rows), inputs.at[rows].get(mode="clip")
-        exhausted = part["halt"] == Halt.EXHAUSTED
         trapped = jnp.zeros(rows.shape, bool)
-        if chambers is not None:
+        if has_table(network) and chambers is not None:
             trapped = chambers.trapped(in_lanes(network), part.x.T, i.T)[0]
         verdict = jax.vmap(
-            lambda x, i, scale, trapped, final: judge(
+            lambda x, i, scale, trapped: judge(
                 network, x, i, scale, flow, trapped=trapped, final=final
             )
-        )(part.x, i, part["scale"], trapped, final | exhausted)
+        )(part.x, i, part["scale"], trapped)
         outcome = jnp.select(
             [verdict.stable, verdict.marginal, verdict.unstable, part["halt"] == Halt.ESCAPED],
             [Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE, Outcome.DIVERGED],
-            jnp.where(final | exhausted, Outcome.NOT_SETTLED, -1),
+            jnp.where(final, Outcome.NOT_SETTLED, -1),
         )
         part = part.replace(
             verdict.state,
@@ -159,8 +162,8 @@ def pronounce(
 
 
 def find_cycles(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
     log: Log,
     speed: Float[Array, " m"],
     flow: Flow,
@@ -177,9 +180,9 @@ def find_cycles(
     def treat(log: Log, rows):
         part, i = log.take(rows), inputs.at[rows].get(mode="clip")
         cycling = part["period"] > 0
-        if chambers is not None:
+        if has_table(network) and chambers is not None:
             sigma = in_lanes(network).drive(part.x.T, i.T) > 0
-            abscissa = chambers.abscissa[chambers.index(sigma)]
+            abscissa = chambers.abscissa[chamber_index(sigma)]
         else:
             abscissa = jax.vmap(
                 lambda x, i, wanted: spectral_abscissa(network.jacobian(x, i), wanted)
@@ -194,7 +197,7 @@ def find_cycles(
 
 
 def find_growth(
-    network: RateNetwork, inputs: Float[Array, "m n"], log: Log, speed: Float[Array, " m"]
+    network: RateNetwork, inputs: Float[Array, "m k"], log: Log, speed: Float[Array, " m"]
 ) -> Log:
     """Those that are far out, and proven to go on for ever, need not go there."""
     size = jnp.max(jnp.abs(log.x), axis=1)
@@ -215,7 +218,7 @@ def find_growth(
     return in_blocks(queue, GROWING_AT_ONCE // network.num_neurons, treat, log)
 
 
-def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> FixedPoints:
+def report(network: AbstractDynamics, inputs: Float[Array, "m k"], log: Log) -> FixedPoints:
     """What the log says, with the residual recomputed."""
     outcome = (log["verdict"] - 1).astype(jnp.int8)
     valid = outcome != Outcome.INVALID
@@ -224,10 +227,11 @@ def report(network: RateNetwork, inputs: Float[Array, "m n"], log: Log) -> Fixed
         return jnp.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.nan)
 
     state, residual = log.x, largest_drift(network, inputs, log)
+    rates = network.rates if isinstance(network, RateNetwork) else jax.vmap(network.rates)
     period = jnp.where(outcome == Outcome.OSCILLATING, log["period"], jnp.nan)
     return FixedPoints(
         state=known(state),
-        rates=known(network.rates(state)),
+        rates=known(rates(state)),
         outcome=outcome,
         residual=known(residual),
         abscissa=known(log["abscissa"]),

@@ -13,7 +13,7 @@ The equation of motion is autonomous: every step begins at t = 0, and no digits 
 are lost to a large t.
 """
 
-from typing import Any
+from typing import Any, overload
 
 import diffrax
 import equinox as eqx
@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork
 
 StateLanes = Float[Array, "n lanes"]
+InputLanes = Float[Array, "k lanes"]
 PerLane = Float[Array, " lanes"]
 
 
@@ -35,8 +36,39 @@ class Tolerances(eqx.Module):
     atol: PerLane
 
 
-def in_lanes(network: RateNetwork) -> RateNetwork:
-    """The same network, whose equation of motion takes and gives (n, lanes)."""
+class Lanewise(eqx.Module):
+    """Dynamics whose equation of motion takes and gives (n, lanes)."""
+
+    dynamics: AbstractDynamics
+
+    @property
+    def tau(self) -> Float[Array, "n 1"]:
+        """Time constants, for all lanes."""
+        return self.dynamics.tau[:, None]
+
+    @property
+    def fastest(self) -> Float[Array, ""]:
+        """As that of the dynamics."""
+        return self.dynamics.fastest
+
+    def vector_field(self, t, x: StateLanes, i: InputLanes) -> StateLanes:
+        """dx/dt."""
+        return jax.vmap(self.dynamics.vector_field, in_axes=(None, -1, -1), out_axes=-1)(t, x, i)
+
+    def drift(self, x: StateLanes, i: InputLanes) -> StateLanes:
+        """tau dx/dt."""
+        return self.tau * self.vector_field(jnp.zeros((), x.dtype), x, i)
+
+
+@overload
+def in_lanes(network: RateNetwork) -> RateNetwork: ...
+@overload
+def in_lanes(network: AbstractDynamics) -> RateNetwork | Lanewise: ...
+def in_lanes(network: AbstractDynamics) -> RateNetwork | Lanewise:
+    """The same, whose equation of motion takes and gives (n, lanes): a rate network with its own
+    equations, whose arrays are made to fit; other dynamics lane by lane under `vmap`."""
+    if not isinstance(network, RateNetwork):
+        return Lanewise(network)
     view = (network.bias[:, None], network.tau[:, None])
     return eqx.tree_at(lambda net: (net.bias, net.tau), network, view)
 
@@ -57,16 +89,14 @@ class Tightness(eqx.Module):
 class UnrolledSteps(eqx.Module):
     """An explicit Runge-Kutta pair, written out for all lanes."""
 
-    network: RateNetwork  # in lanes
+    network: RateNetwork | Lanewise  # in lanes
     solver: diffrax.AbstractERK
 
-    def init(self, x: StateLanes, i: StateLanes, tolerances: Tolerances) -> tuple[PerLane, Array]:
+    def init(self, x: StateLanes, i: InputLanes, tolerances: Tolerances) -> tuple[PerLane, Array]:
         """A first step size for each lane, and the memory of a step."""
-        velocity = self.network.vector_field(None, x, i)
-        # Within the fastest time scale that the weights allow, and what the tolerance wants.
-        strength = jnp.max(jnp.sum(jnp.abs(self.network.weights), axis=1))
-        fastest = jnp.min(self.network.tau) / (1 + strength)
-        first = fastest * tolerances.rtol ** (1 / self.order)
+        velocity = self.network.vector_field(jnp.zeros((), x.dtype), x, i)
+        # Within the fastest time scale, and what the tolerance wants.
+        first = self.network.fastest * tolerances.rtol ** (1 / self.order)
         return jnp.broadcast_to(first, x.shape[1:]), velocity
 
     @property
@@ -77,21 +107,20 @@ class UnrolledSteps(eqx.Module):
         return order
 
     def step(
-        self, x: StateLanes, i: StateLanes, dt: PerLane, velocity: Array, tolerances: Tolerances
+        self, x: StateLanes, i: InputLanes, dt: PerLane, velocity: Array, tolerances: Tolerances
     ) -> tuple[StateLanes, Bool[Array, " lanes"], PerLane, Array]:
         """Where the step leads, whether it is accepted, the next step's size, its memory."""
         table = self.solver.tableau
         assert isinstance(table, diffrax.ButcherTableau)
-        stages = [velocity]
-        place = x
+        start, stages, place = jnp.zeros((), x.dtype), [velocity], x
         for row in table.a_lower:
             place = x + dt * _combine(row, stages)
-            stages.append(self.network.vector_field(None, place, i))
+            stages.append(self.network.vector_field(start, place, i))
         if table.ssal and table.fsal:
             new, new_velocity = place, stages[-1]
         else:
             new = x + dt * _combine(table.b_sol, stages)
-            new_velocity = self.network.vector_field(None, new, i)
+            new_velocity = self.network.vector_field(start, new, i)
         error = dt * _combine(table.b_error, stages)
         size = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(x), jnp.abs(new))
         square = jnp.mean(jnp.square(error / size), axis=0)
@@ -102,7 +131,7 @@ class UnrolledSteps(eqx.Module):
         factor = jnp.where(jnp.isfinite(square), factor, 0.2)
         return new, accepted, dt * factor, jnp.where(accepted, new_velocity, velocity)
 
-    def velocity(self, memory: Array, x: StateLanes, i: StateLanes) -> StateLanes:
+    def velocity(self, memory: Array, x: StateLanes, i: InputLanes) -> StateLanes:
         """dx/dt at the present state."""
         del x, i
         return memory
@@ -115,7 +144,7 @@ def _combine(coefficients: np.ndarray, stages: list[Array]) -> Array:
 class DiffraxSteps(eqx.Module):
     """Any adaptive Diffrax solver for ordinary differential equations, with its controller."""
 
-    network: RateNetwork
+    network: AbstractDynamics
     solver: diffrax.AbstractSolver
 
     def _parts(self, tolerances: Tolerances):
@@ -127,7 +156,7 @@ class DiffraxSteps(eqx.Module):
 
         return parts
 
-    def init(self, x: StateLanes, i: StateLanes, tolerances: Tolerances) -> tuple[PerLane, Any]:
+    def init(self, x: StateLanes, i: InputLanes, tolerances: Tolerances) -> tuple[PerLane, Any]:
         """A first step size for each lane, and the memory of a step."""
         parts = self._parts(tolerances)
 
@@ -141,7 +170,7 @@ class DiffraxSteps(eqx.Module):
         dt, memory = jax.vmap(one, in_axes=(1, 1, 0), out_axes=-1)(x, i, tolerances.atol)
         return jnp.asarray(dt), memory
 
-    def step(self, x: StateLanes, i: StateLanes, dt: PerLane, memory, tolerances: Tolerances):
+    def step(self, x: StateLanes, i: InputLanes, dt: PerLane, memory, tolerances: Tolerances):
         """Where the step leads, whether it is accepted, the next step's size, its memory."""
         parts = self._parts(tolerances)
 
@@ -161,10 +190,10 @@ class DiffraxSteps(eqx.Module):
         axes = (1, 1, 0, -1, 0)
         return jax.vmap(one, in_axes=axes, out_axes=-1)(x, i, dt, memory, tolerances.atol)
 
-    def velocity(self, memory, x: StateLanes, i: StateLanes) -> StateLanes:
+    def velocity(self, memory, x: StateLanes, i: InputLanes) -> StateLanes:
         """dx/dt at the present state."""
         del memory
-        return in_lanes(self.network).vector_field(None, x, i)
+        return in_lanes(self.network).vector_field(jnp.zeros((), x.dtype), x, i)
 
 
 def with_tolerances(solver: diffrax.AbstractSolver, controller) -> diffrax.AbstractSolver:
@@ -190,7 +219,7 @@ class Ride(eqx.Module):
     """A lane under way."""
 
     x: StateLanes
-    i: StateLanes
+    i: InputLanes
     scale: PerLane
     time: PerLane
     dt: PerLane
@@ -201,7 +230,7 @@ class Ride(eqx.Module):
 def board(
     steps: UnrolledSteps | DiffraxSteps,
     x: StateLanes,
-    i: StateLanes,
+    i: InputLanes,
     scale: PerLane,
     tight: Tightness,
     *,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._types import Flag, Scalar, Vector
-from ..networks import RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from ._flow import Flow
 from ._linalg import solve
 from ._stability import spectral_abscissa, unstable_projection
@@ -32,28 +32,18 @@ class Verdict(eqx.Module):
         return self.stable | self.marginal | self.unstable
 
 
-def residual(network: RateNetwork, x: Vector, i: Vector) -> Scalar:
+def residual(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
     """max_j |tau_j dx_j/dt| at x."""
     return jnp.max(jnp.abs(network.drift(x, i)))
 
 
-def rounding(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> Vector:
-    """What rounding alone may leave of each component of `drift`, to a generous factor.
-
-    It is the sum of the sizes of all terms that enter: those of the linearisation, so that
-    a steep transfer function counts, and those of the equation itself.
-    """
-    linear = jnp.abs(network.jacobian(x, i) * network.tau[:, None])
-    size = jnp.abs(x) + jnp.abs(network.bias)
-    phi = jnp.abs(network.transfer(network.drive(x, i)))
-    terms = linear @ size + jnp.abs(network.weights) @ phi + size + jnp.abs(i) + phi
-    return 16 * jnp.finfo(x.dtype).eps * (terms + scale)
+def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Scalar) -> Vector:
+    """What rounding alone may leave of each component of `drift`, to a generous factor."""
+    return 16 * jnp.finfo(x.dtype).eps * (network.magnitude(x, i) + scale)
 
 
 def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> Bool[Array, " n"]:
     """Neurons of a threshold-linear network whose drive is zero up to rounding."""
-    if not network.is_threshold_linear:
-        return jnp.zeros(x.shape, bool)
     size = jnp.max(jnp.abs(x)) + scale
     if network.convention == "voltage":
         terms = size
@@ -69,7 +59,7 @@ def is_near(x: Vector, point: Vector, scale: Scalar) -> Flag:
 
 
 def polish(
-    network: RateNetwork, x: Vector, i: Vector, scale: Scalar, trapped: Flag
+    network: AbstractDynamics, x: Vector, i: Vector, scale: Scalar, trapped: Flag
 ) -> tuple[Vector, Flag]:
     """The fixed point next to x, by Newton's method, and whether it may be believed.
 
@@ -87,7 +77,7 @@ def polish(
 
     first = newton(x)
     point = newton(first)
-    if network.is_threshold_linear:
+    if is_threshold_linear(network):
         same = (network.drive(point, i) > 0) == (network.drive(x, i) > 0)
         genuine = jnp.all(same | on_threshold(network, point, i, scale))
     else:
@@ -101,7 +91,7 @@ def polish(
 
 
 def judge(
-    network: RateNetwork,
+    network: AbstractDynamics,
     x: Vector,
     i: Vector,
     scale: Scalar,
@@ -131,13 +121,13 @@ def judge(
     point, believed = polish(network, x, i, scale, trapped)
     place = jnp.where(believed, point, x)
     below = network.jacobian(place, i)
-    border = on_threshold(network, place, i, scale)
-    slope = jnp.where(border, 1.0, network.transfer.derivative(network.drive(place, i)))
-    above = network.linearised(slope.astype(x.dtype)) / network.tau[:, None]
-    abscissa_below = spectral_abscissa(below)
-    bordering = jnp.any(border)
-    abscissa_above = spectral_abscissa(above, wanted=bordering)
-    abscissa_above = jnp.where(bordering, abscissa_above, abscissa_below)
+    abscissa_below = abscissa_above = spectral_abscissa(below)
+    if is_threshold_linear(network):
+        border = on_threshold(network, place, i, scale)
+        bordering = jnp.any(border)
+        above = network.linearised((border | (network.drive(place, i) > 0)).astype(x.dtype))
+        abscissa_above = spectral_abscissa(above / network.tau[:, None], wanted=bordering)
+        abscissa_above = jnp.where(bordering, abscissa_above, abscissa_below)
     abscissa = jnp.maximum(abscissa_below, abscissa_above)
     band = flow.marginal_abscissa(network)
     divided = (jnp.minimum(abscissa_below, abscissa_above) < -band) & (abscissa >= -band)

@@ -11,7 +11,22 @@ from ._connectivity import (
     ring as ring,
     two_neuron as two_neuron,
 )
-from ._network import Convention as Convention, RateNetwork as RateNetwork
+from ._dynamics import (
+    AbstractDynamics as AbstractDynamics,
+    as_dynamics as as_dynamics,
+    check_vector_field as check_vector_field,
+)
+from ._models import (
+    LeakyRNN as LeakyRNN,
+    WilsonCowan as WilsonCowan,
+    hopfield as hopfield,
+    supralinear as supralinear,
+)
+from ._network import (
+    Convention as Convention,
+    RateNetwork as RateNetwork,
+    is_threshold_linear as is_threshold_linear,
+)
 from ._transfer import (
     AbstractTransfer as AbstractTransfer,
     power_law as power_law,

@@ -4,7 +4,7 @@ Every equation of motion that the package settles is in this file.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeGuard, get_args
 
 import equinox as eqx
 import jax
@@ -12,13 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import _checks
-from .._types import Matrix, Vector
+from .._types import Matrix, Scalar, Vector
+from ._dynamics import AbstractDynamics, largest
 from ._transfer import AbstractTransfer, ThresholdLinear, as_transfer, threshold_linear
 
 Convention: TypeAlias = Literal["voltage", "activity", "recurrent"]
 
 
-class RateNetwork(eqx.Module):
+class RateNetwork(AbstractDynamics):
     r"""A network of $n$ rate neurons, with input $i$ and state $x$.
 
     | `convention`  | equation                                              | output rates     |
@@ -94,18 +95,15 @@ class RateNetwork(eqx.Module):
         self.partitions = partitions
 
     @property
-    def num_neurons(self) -> int:
-        """n."""
-        return self.weights.shape[0]
-
-    @property
     def is_threshold_linear(self) -> bool:
         """Whether the state space splits into chambers with linear flow."""
         return isinstance(self.transfer, ThresholdLinear)
 
-    def astype(self, dtype) -> "RateNetwork":
-        """The same network with every array in `dtype`."""
-        return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
+    @property
+    def fastest(self) -> Scalar:
+        """The fastest time scale that the weights allow."""
+        strength = jnp.max(jnp.sum(jnp.abs(self.weights), axis=1))
+        return jnp.min(self.tau) / (1 + strength)
 
     def drive(self, x: Vector, i: Vector) -> Vector:
         """u, what the transfer function is applied to at state x and input i."""
@@ -156,3 +154,24 @@ class RateNetwork(eqx.Module):
         else:
             gain = slope[:, None] * self.weights
         return gain - jnp.eye(self.num_neurons, dtype=gain.dtype)
+
+    def scale(self, x0: Vector, i: Vector) -> Scalar:
+        """max(|x0|, |i|, |b|); at least 1 where the transfer function has a unit of its own, and 1
+        in place of 0 where it has none."""
+        size = largest(x0, i, self.bias)
+        if self.is_threshold_linear:
+            return jnp.where(size > 0, size, 1)
+        return jnp.maximum(size, 1)
+
+    def magnitude(self, x: Vector, i: Vector) -> Vector:
+        """The sizes of all terms that enter `drift`: those of its linearisation, so that a steep
+        transfer function counts, and those of the equation itself."""
+        linear = jnp.abs(self.jacobian(x, i) * self.tau[:, None])
+        size = jnp.abs(x) + jnp.abs(self.bias)
+        phi = jnp.abs(self.transfer(self.drive(x, i)))
+        return linear @ size + jnp.abs(self.weights) @ phi + size + jnp.abs(i) + phi
+
+
+def is_threshold_linear(dynamics: AbstractDynamics) -> TypeGuard["RateNetwork"]:
+    """Whether the state space splits into chambers with linear flow."""
+    return isinstance(dynamics, RateNetwork) and dynamics.is_threshold_linear

@@ -14,7 +14,8 @@ from .. import _checks
 from .._progress import progress_bar
 from ..fixed_points import Flow, Outcome, find_fixed_points
 from ..fixed_points._flow import as_flow
-from ..networks import RateNetwork
+from ..fixed_points._outcome import in_words
+from ..networks import AbstractDynamics, as_dynamics
 from ._inputs import AbstractInputs, draw_inputs
 
 BATCH = 655_360
@@ -24,9 +25,9 @@ BATCH = 655_360
 class Samples(eqx.Module):
     """Inputs and the fixed points that they settle to.
 
-    - `inputs`: shape `(m, n)`.
-    - `rates`: the network's output at the fixed point, shape `(m, n)`: what the
-      approximation is trained on.
+    - `inputs`: shape `(m, k)`; k = n for a rate network.
+    - `rates`: the network's output at the fixed point, shape `(m, outputs)`, n of them for a
+      rate network: what the approximation is trained on.
     - `state`: the fixed point, shape `(m, n)`.
     - `outcome`: int8, shape `(m,)`.
     - `drawn`: how many inputs were drawn; m of them are held here.
@@ -34,16 +35,21 @@ class Samples(eqx.Module):
     - `network`: what was settled.
     """
 
-    inputs: Float[Array, "m n"]
-    rates: Float[Array, "m n"]
+    inputs: Float[Array, "m k"]
+    rates: Float[Array, "m outputs"]
     state: Float[Array, "m n"]
     outcome: Int[Array, " m"]
     drawn: int
     counts: dict[Outcome, int]
-    network: RateNetwork
+    network: AbstractDynamics
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The network's groups of competing neurons; none for other dynamics."""
+        return getattr(self.network, "partitions", ())
 
     @property
     def discarded(self) -> float:
@@ -59,12 +65,11 @@ class Samples(eqx.Module):
 
     def describe(self) -> str:
         """The counts in one line."""
-        parts = [f"{count} {outcome.name}" for outcome, count in self.counts.items() if count]
-        return f"{self.drawn} inputs: " + ", ".join(parts)
+        return f"{self.drawn} inputs: {in_words(self.counts)}"
 
 
 def sample_fixed_points(
-    network: RateNetwork,
+    network: AbstractDynamics,
     inputs: AbstractInputs,
     n_draws: int,
     *,
@@ -80,7 +85,7 @@ def sample_fixed_points(
 
     **Arguments:**
 
-    - `network`: what to settle.
+    - `network`: what to settle: a `RateNetwork` or other `AbstractDynamics`, which start at zero.
     - `inputs`: their distribution, as `UniformCube(-1, 1)`.
     - `n_draws`: how many inputs to draw.
     - `key`: PRNG key.
@@ -93,8 +98,7 @@ def sample_fixed_points(
 
     **Raises:** `ValueError` for a distribution of another width, or fewer than one draw.
     """
-    if not isinstance(network, RateNetwork):
-        _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
+    network = as_dynamics("network", network)
     if not isinstance(inputs, AbstractInputs):
         must = "be a distribution of inputs such as eqb.UniformCube(-1, 1)"
         _checks.fail("inputs", must, f"is {inputs!r}", TypeError)
@@ -103,7 +107,7 @@ def sample_fixed_points(
         _checks.fail("n_draws", "be at most 2**32 for one key", f"is {n_draws}")
     if keep not in ("stable", "all"):
         _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
-    inputs.check(network.num_neurons)
+    inputs.check(network.num_inputs)
     key = _checks.key(key)
     # What is not returned need not be known.
     method = dataclasses.replace(as_flow(method), abscissa=False)
@@ -129,10 +133,14 @@ def sample_fixed_points(
 
 @eqx.filter_jit
 def _draw(
-    network: RateNetwork, inputs: AbstractInputs, key: Array, first: UInt32[Array, ""], size: int
-) -> Float[Array, "m n"]:
+    network: AbstractDynamics,
+    inputs: AbstractInputs,
+    key: Array,
+    first: UInt32[Array, ""],
+    size: int,
+) -> Float[Array, "m k"]:
     indices = first + jnp.arange(size, dtype=jnp.uint32)
-    return draw_inputs(inputs, key, indices, network.num_neurons, network.weights.dtype)
+    return draw_inputs(inputs, key, indices, network.num_inputs, network.dtype)
 
 
 def split(samples: Samples, sizes: tuple[int, ...]) -> list[Samples]:

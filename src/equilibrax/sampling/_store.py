@@ -34,14 +34,17 @@ def save_samples(path: str | os.PathLike, samples: Samples, *, overwrite: bool =
     - `overwrite`: replace a file of this name.
 
     **Raises:** `FileExistsError` if the file exists and may not be replaced; `ValueError`
-    for a network with a transfer function of the user's own, which no file can hold;
-    `OSError` from the disk, in which case nothing is left behind and an older file stays.
+    for other dynamics than a `RateNetwork`, and for a transfer function of the user's own, which
+    no file can hold; `OSError` from the disk, in which case nothing is left behind and an older
+    file stays.
     """
     # Here, since the core works without it.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     network = samples.network
+    if not isinstance(network, RateNetwork):
+        _checks.fail("samples", "have a RateNetwork, to be stored", f"has {network!r}")
     if network.transfer.name not in TRANSFERS:
         must = f"have a network whose transfer function is one of {', '.join(TRANSFERS)}"
         _checks.fail("samples", must, "has one with a function of your own")

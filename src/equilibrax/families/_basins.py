@@ -1,0 +1,104 @@
+"""`basins`: which fixed point each start reaches."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .. import _checks
+from ..fixed_points import FixedPoints, Flow, find_fixed_points
+from ..fixed_points._find import as_states
+from ..networks import AbstractDynamics
+
+
+class Basins(eqx.Module):
+    """Where the starts for one input end, k stable fixed points in all.
+
+    - `state`: the stable fixed points, shape `(k, n)`, the one reached most often first.
+    - `rates`: the output there, shape `(k, outputs)`.
+    - `abscissa`: of the Jacobian there, shape `(k,)`.
+    - `share`: of all starts that reach each, shape `(k,)`. They sum to less than 1 where some
+      starts reach none.
+    - `label`: which of them each start reaches, shape `(...)`; -1 where it reaches none.
+    - `x0`: the starts, shape `(..., n)`.
+    - `found`: the `FixedPoints` of all starts, with the outcomes of those that settle nowhere.
+    """
+
+    state: Float[Array, "k n"]
+    rates: Float[Array, "k outputs"]
+    abscissa: Float[Array, " k"]
+    share: Float[Array, " k"]
+    label: Int[Array, "*batch"]
+    x0: Float[Array, "*batch n"]
+    found: FixedPoints
+
+
+def basins(
+    network: AbstractDynamics,
+    input: Float[Array, " k"],
+    x0: Float[Array, "*batch n"],
+    *,
+    method: Flow | None = None,
+    tolerance: float | None = None,
+) -> Basins:
+    """Settle one input from many starts, and match the fixed points that they reach.
+
+    **Arguments:**
+
+    - `network`: any that `find_fixed_points` takes.
+    - `input`: shape `(k,)`.
+    - `x0`: the starts, shape `(..., n)`: a grid for a picture, random ones for a share whose
+      standard error is sqrt(p (1 - p) / count).
+    - `method`: a `Flow`.
+    - `tolerance`: two states are the same fixed point if no component differs by more than
+      this times max(1, |x|); ten times the square root of the rounding unit if absent.
+
+    **Returns:** `Basins`.
+
+    **Raises:** as `find_fixed_points`; `ValueError` for more than one input, or no start.
+    """
+    input = as_states("input", input)
+    if input.ndim != 1:
+        _checks.fail("input", "be one input, of shape (k,)", f"has shape {input.shape}")
+    x0 = as_states("x0", x0)
+    starts = x0.reshape(-1, x0.shape[-1])
+    if not len(starts):
+        _checks.fail("x0", "hold at least one start", f"has shape {x0.shape}")
+    inputs = jnp.broadcast_to(input, (len(starts), len(input)))
+    found = find_fixed_points(network, inputs, x0=starts, method=method)
+    state, stable = np.asarray(found.state), np.asarray(found.stable)
+    if tolerance is None:
+        tolerance = 10 * float(np.sqrt(np.finfo(state.dtype).eps))
+    tolerance = _checks.number("tolerance", tolerance, above=0.0)
+    first, label = _match(state, stable, tolerance)
+    counts = np.bincount(label[label >= 0], minlength=len(first))
+    order = np.argsort(-counts, kind="stable")
+    place = np.append(np.argsort(order), -1)
+    rows = jnp.asarray(first[order], jnp.int32)
+    batch = x0.shape[:-1]
+    return Basins(
+        state=found.state[rows],
+        rates=found.rates[rows],
+        abscissa=found.abscissa[rows],
+        share=jnp.asarray(counts[order] / len(starts), found.state.dtype),
+        label=jnp.asarray(place[label].reshape(batch), jnp.int32),
+        x0=x0,
+        found=jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found),
+    )
+
+
+def _match(
+    state: np.ndarray, stable: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each fixed point one row that reached it, and for each row its fixed point or -1."""
+    label = np.full(len(state), -1)
+    first, left = [], np.flatnonzero(stable)
+    while left.size:
+        point = state[left[0]]
+        far = np.abs(state[left] - point) > tolerance * np.maximum(1, np.abs(point))
+        same = ~far.any(axis=1)
+        label[left[same]] = len(first)
+        first.append(left[0])
+        left = left[~same]
+    return np.asarray(first, int), label

@@ -1,0 +1,188 @@
+"""`sweep`: every network of a family, on the same inputs."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import _checks
+from .._devices import mesh_for, on_each_device, replicated, rows_over
+from ..fixed_points import FixedPoints, Flow, Outcome
+from ..fixed_points._find import as_problem, without_derivatives
+from ..fixed_points._flow import as_flow
+from ..fixed_points._gradient import attach_derivatives
+from ..fixed_points._settle import settle
+from ..networks import AbstractDynamics
+
+
+class Sweep(eqx.Module):
+    """How every network of a family settles every input.
+
+    - `parameters`: as given; their leading axes are the family's shape.
+    - `found`: the `FixedPoints`, whose arrays have the family's shape, then the inputs'.
+    - `family`: the family's shape.
+    """
+
+    parameters: PyTree
+    found: FixedPoints
+    family: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def counts(self) -> Int[Array, "*family outcomes"]:
+        """How many inputs end in each outcome, indexed by `Outcome`, for each network."""
+        outcome = self.found.outcome.reshape(*self.family, -1)
+        kinds = jnp.arange(len(Outcome))
+        return jnp.sum(outcome[..., None] == kinds, axis=-2, dtype=jnp.int32)
+
+    def share(self, outcome: Outcome) -> Float[Array, "*family"]:
+        """Share of the inputs that end so, for each network: the outcome map."""
+        counts = self.counts
+        return counts[..., outcome] / jnp.maximum(1, jnp.sum(counts, axis=-1))
+
+
+def sweep(
+    network_of: Callable[[Any], AbstractDynamics],
+    parameters: PyTree[Float[Array, "..."]],
+    inputs: Float[Array, "*batch k"],
+    *,
+    axes: int = 1,
+    x0: Float[Array, "..."] | None = None,
+    method: Flow | None = None,
+) -> Sweep:
+    r"""Settle the same inputs for a whole family of networks, in one compiled program.
+
+        weights = jnp.linspace(0.5, 3.0, 100)
+        swept = eqb.sweep(lambda w: eqb.partitioned(w_e=w), weights, inputs)
+        swept.share(eqb.Outcome.STABLE)         # shape (100,)
+
+    Network after network fills all lanes, on each device its own part of the family: no network
+    waits for the slowest input of another, as it would under `jax.vmap`.
+
+    **Arguments:**
+
+    - `network_of`: from one parameter, or one pytree of them, to the dynamics; traced by JAX.
+    - `parameters`: a pytree of arrays. Their first `axes` axes span the family: `(100,)` and
+      `axes=1` make 100 networks of scalars, two arrays `(30, 40)` and `axes=2` a map.
+    - `inputs`: shape `(..., k)`, the same for all networks.
+    - `x0`: initial states, as for `find_fixed_points`.
+    - `method`: a `Flow`.
+
+    **Returns:** a `Sweep`. A network that is not finite gives `INVALID`, and leaves the others
+    alone.
+
+    **Raises:** what `network_of` raises where it is given the smallest or the largest value of
+    a parameter, so that one outside a legal range is named; `ValueError` for arrays whose
+    leading axes differ; otherwise as `find_fixed_points`.
+
+    It composes with `jax.jit` and `jax.grad` as `find_fixed_points` does.
+    """
+    axes = _checks.integer("axes", axes)
+    method = as_flow(method)
+    leaves = jax.tree.leaves(parameters)
+    if not leaves:
+        _checks.fail("parameters", "hold an array", "holds none")
+    leaves = [_checks.floating("parameters", leaf) for leaf in leaves]
+    family = leaves[0].shape[:axes]
+    for leaf in leaves:
+        if leaf.ndim < axes or leaf.shape[:axes] != family:
+            must = f"hold arrays of the same {axes} leading axes"
+            _checks.fail("parameters", must, f"holds one of shape {leaf.shape}")
+    size = math.prod(family)
+    if not size:
+        _checks.fail("parameters", "hold at least one network's", f"has the shape {family}")
+    flat = [leaf.reshape(size, *leaf.shape[axes:]) for leaf in leaves]
+    pack = jax.tree.structure(parameters)
+
+    def build(leaves):
+        return network_of(jax.tree.unflatten(pack, leaves))
+
+    for row in _extremes(flat):
+        as_problem(build([leaf[row] for leaf in flat]), inputs, x0)
+    networks = eqx.filter_vmap(lambda *leaves: build(leaves))(*flat)
+
+    # Each network with its inputs; what they share is not copied.
+    network, inputs, x0 = _problem_of_a_family(networks, inputs, x0)
+    problem = without_derivatives((network, inputs, x0))
+    found = _spread(*problem, flow=method)
+    if not all(map(_checks.is_known, jax.tree.leaves((network, inputs)))):
+        attach = eqx.filter_vmap(attach_derivatives, in_axes=(eqx.if_array(0), None, 0))
+        found = attach(network, inputs, found)
+    found = jax.tree.map(lambda a: a.reshape(*family, *a.shape[1:]), found)
+    return Sweep(parameters, found, family)
+
+
+def _extremes(leaves: list[Array]) -> list[int]:
+    """The rows where some component of a parameter is smallest or largest: legal ranges are
+    intervals. None where the values are not known, and none that is not finite."""
+    rows = set()
+    for leaf in leaves:
+        if not _checks.is_known(leaf):
+            return []
+        columns = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
+        columns = columns[:, np.isfinite(columns).any(axis=0)]
+        if columns.size:
+            rows |= set(np.nanargmin(columns, axis=0)) | set(np.nanargmax(columns, axis=0))
+    return sorted(int(row) for row in rows)
+
+
+def _problem_of_a_family(networks, inputs, x0):
+    """As `as_problem`, for all networks at once."""
+    taken = {}
+
+    def check(network):
+        problem = as_problem(network, inputs, x0)
+        taken["rest"] = problem[1:]
+        return problem[0]
+
+    networks = eqx.filter_vmap(check)(networks)
+    return networks, *taken["rest"]
+
+
+def _spread(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedPoints:
+    """Settle on all devices, each its part of the family."""
+    batch = inputs.shape[:-1]
+    count = math.prod(batch)
+    inputs, x0 = jax.tree.map(lambda a: a.reshape(count, a.shape[-1]), (inputs, x0))
+    arrays, rest = eqx.partition(networks, eqx.is_array)
+    size = jax.tree.leaves(arrays)[0].shape[0]
+    known = all(map(_checks.is_known, (*jax.tree.leaves(arrays), inputs)))
+    # By the number of trajectories in all.
+    mesh = mesh_for(jnp.zeros((size * count, 1))) if known else None
+    if mesh is not None and size < mesh.size:
+        mesh = None
+    if mesh is None:
+        found = _settle_family(arrays, inputs, x0, rest, flow, None)
+    else:
+        missing = -size % mesh.size
+        filled = jax.tree.map(lambda a: jnp.concatenate([a, a[-1:].repeat(missing, 0)]), arrays)
+        home = inputs.sharding
+        filled = jax.device_put(filled, rows_over(mesh))
+        inputs, x0 = jax.device_put((inputs, x0), replicated(mesh))
+        found = _settle_family(filled, inputs, x0, rest, flow, mesh)
+        found = jax.tree.map(lambda a: a[:size], jax.device_put(found, home))
+    return jax.tree.map(lambda a: a.reshape(size, *batch, *a.shape[2:]), found)
+
+
+@eqx.filter_jit
+def _settle_family(
+    arrays: Any,
+    inputs: Float[Array, "m k"],
+    x0: Float[Array, "m n"] | None,
+    rest: Any,
+    flow: Flow,
+    mesh: Mesh | None,
+) -> FixedPoints:
+    def here(shared, arrays):
+        inputs, x0 = shared
+        return jax.lax.map(lambda a: settle(eqx.combine(a, rest), inputs, x0, flow), arrays)
+
+    with jax.default_matmul_precision("highest"):
+        if mesh is None:
+            return here((inputs, x0), arrays)
+        return on_each_device(here, mesh)((inputs, x0), arrays)

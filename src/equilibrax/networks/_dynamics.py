@@ -1,0 +1,171 @@
+"""What can be settled: an equation of motion for one state and one input."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Self, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import _checks
+from .._types import Matrix, Scalar, Vector
+
+
+class AbstractDynamics(eqx.Module):
+    r"""An equation of motion $\dot x = f(x, i)$ for a state x, shape (n,), and an input i.
+
+    Subclass it to settle dynamics of your own, written for one state and one input:
+
+        class VanDerPol(eqb.AbstractDynamics):
+            damping: jax.Array
+            tau: jax.Array = eqx.field(default_factory=lambda: jnp.ones(2))
+
+            def vector_field(self, t, x, i):
+                return jnp.stack([x[1], self.damping * (1 - x[0] ** 2) * x[1] - x[0] + i[0]])
+
+    - `tau`: the time constants, shape (n,), or one number for all components. The residual of
+      a fixed point is max_j |tau_j dx_j/dt|, in the units of x; `Flow` counts its default
+      end of time in them.
+    - `vector_field`: f, in Diffrax's signature. It must not depend on t, and must be smooth
+      where trajectories come to rest: Newton's method and the eigenvalues of its Jacobian decide.
+    - `rates`: the output at state x, a vector of any length; x itself if not overridden.
+    - `scale`, `num_inputs`: see there; for most, the defaults will do.
+
+    Arrays among the fields are leaves, that `find_fixed_points` is differentiable in.
+    """
+
+    tau: eqx.AbstractVar[Any]
+
+    @abc.abstractmethod
+    def vector_field(self, t: Any, x: Vector, i: Float[Array, " k"]) -> Vector:
+        r"""$\dot x$ in Diffrax's signature: `ODETerm(dynamics.vector_field)`, `args=i`."""
+
+    def rates(self, x: Vector) -> Float[Array, " outputs"]:
+        """The output at state x."""
+        return x
+
+    @property
+    def num_neurons(self) -> int:
+        """n, the number of components of the state."""
+        return self.tau.shape[0]
+
+    @property
+    def num_inputs(self) -> int:
+        """The length of an input, where one is to be drawn; n if not overridden."""
+        return self.num_neurons
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the time constants, and so of all else."""
+        return self.tau.dtype
+
+    @property
+    def fastest(self) -> Scalar:
+        """A time in which little can change, of which the first step's size is a share."""
+        return jnp.min(self.tau) / 10
+
+    def astype(self, dtype) -> Self:
+        """The same with every floating-point array in `dtype`."""
+        arrays, rest = eqx.partition(self, eqx.is_inexact_array)
+        return eqx.combine(jax.tree.map(lambda a: a.astype(dtype), arrays), rest)
+
+    def drift(self, x: Vector, i: Float[Array, " k"]) -> Vector:
+        r"""$\tau \dot x$, in units of x."""
+        return self.tau * self.vector_field(jnp.zeros((), x.dtype), x, i)
+
+    def jacobian(self, x: Vector, i: Float[Array, " k"]) -> Matrix:
+        r"""$J = \partial \dot x / \partial x$, shape `(n, n)`, in 1/time."""
+        return jax.jacfwd(self.vector_field, argnums=1)(jnp.zeros((), x.dtype), x, i)
+
+    def scale(self, x0: Vector, i: Float[Array, " k"]) -> Scalar:
+        """The problem's scale, in whose units absolute tolerances and the divergence bound are:
+        max(1, |x0|, |i|). Override it where the state's own unit is not about 1."""
+        return jnp.maximum(largest(x0, i), 1)
+
+    def magnitude(self, x: Vector, i: Float[Array, " k"]) -> Vector:
+        """The sizes of the terms that each component of `drift` is the sum of: what its rounding
+        is measured by. From the derivatives, as if it were linear."""
+        by_x = jnp.abs(self.jacobian(x, i) * self.tau[:, None])
+        by_i = jnp.abs(jax.jacfwd(self.drift, argnums=1)(x, i))
+        return by_x @ jnp.abs(x) + by_i @ jnp.abs(i) + jnp.abs(x)
+
+
+def largest(*values: Array) -> Scalar:
+    """The largest size of any number in these arrays; 0 if there is none."""
+    return jnp.max(jnp.abs(jnp.concatenate([v.ravel() for v in values])), initial=0.0)
+
+
+class PlainDynamics(AbstractDynamics):
+    """A function of (t, x, i), with time constants of its own."""
+
+    function: Callable
+    output: Callable
+    tau: Float[Array, " n"]
+
+    def vector_field(self, t, x, i):
+        return self.function(t, x, i)
+
+    def rates(self, x):
+        return self.output(x)
+
+
+def _same(x: Array) -> Array:
+    return x
+
+
+def as_dynamics(
+    name: str, value: Any, width: int | None = None, dtype: Any = None
+) -> AbstractDynamics:
+    """Dynamics of which n is known: a user's own as they are, a plain function or one with a
+    single time constant with `width` of them, in `dtype` where they have none.
+
+    **Raises:** `TypeError` for anything else; `ValueError` for time constants of another
+    shape, or that are not positive.
+    """
+    if not isinstance(value, AbstractDynamics):
+        if not callable(value) or isinstance(value, type) or width is None:
+            must = "be a RateNetwork, an AbstractDynamics" + " or a function of (t, x, i)" * bool(
+                width
+            )
+            _checks.fail(name, must, f"is {value!r}", TypeError)
+        # A Partial is a pytree without leaves, that carries a plain function as its type.
+        function = value if isinstance(value, eqx.Module) else jax.tree_util.Partial(value)
+        return PlainDynamics(
+            function=cast(Callable, function),
+            output=cast(Callable, jax.tree_util.Partial(_same)),
+            tau=jnp.ones((width,), dtype),
+        )
+    tau = _checks.floating(f"{name}.tau", value.tau)
+    if tau.ndim > 1 or (tau.ndim == 0 and width is None):
+        _checks.fail(f"{name}.tau", "have shape (n,)", f"has shape {tau.shape}")
+    if tau.ndim == 1 and isinstance(value.tau, jax.Array):
+        return value
+    _checks.positive(f"{name}.tau", tau)
+    return PlainDynamics(
+        function=cast(Callable, value.vector_field),
+        output=cast(Callable, value.rates),
+        tau=tau if tau.ndim else jnp.broadcast_to(tau, (cast(int, width),)),
+    )
+
+
+def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -> None:
+    """The vector field takes a state of n components and an input of this many, and gives n.
+
+    **Raises:** `ValueError` or `TypeError` where it does not, before anything is solved.
+    """
+    n, dtype = dynamics.num_neurons, dynamics.dtype
+    place = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (n,), (num_inputs,))]
+    try:
+        out = eqx.filter_eval_shape(dynamics.vector_field, *place)
+    except Exception as error:
+        must = f"take a state of shape ({n},) and an input of shape ({num_inputs},)"
+        _checks.fail(f"{name}.vector_field", must, f"calling it failed: {error}")
+    if not isinstance(out, jax.ShapeDtypeStruct) or out.shape != (n,):
+        shape = f"shape {out.shape}" if isinstance(out, jax.ShapeDtypeStruct) else f"{out!r}"
+        _checks.fail(f"{name}.vector_field", f"return an array of shape ({n},)", f"returns {shape}")
+    if out.dtype != dtype:
+        must = f"keep the dtype {dtype} of state and input"
+        _checks.fail(f"{name}.vector_field", must, f"returns {out.dtype}", TypeError)
