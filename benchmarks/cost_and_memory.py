@@ -8,7 +8,6 @@ compiled programs.
 
 import dataclasses
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, timed
+from equilibrax.benchmark import hardware, peak_memory, timed
 
 
 def one_size(count: int, repeats: int) -> dict[str, float]:
@@ -29,13 +28,11 @@ def one_size(count: int, repeats: int) -> dict[str, float]:
     times = [
         timed(lambda: eqb.find_fixed_points(network, inputs).state)[0] for _ in range(1 + repeats)
     ]
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "inputs": count,
         "first_s": times[0],
         "median_s": statistics.median(times[1:]),
-        "peak_GiB": peak / 2**30,
+        "peak_GiB": peak_memory(),
     }
 
 

@@ -1,7 +1,9 @@
 """Time to settle a batch against time of one forward pass on the same inputs."""
 
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -137,6 +139,17 @@ def _cell(network, model, inputs, before, repeats, limit_s, method) -> dict[str,
         }
     record["ratio"] = record["solve"]["median_s"] / record["forward"]["median_s"]
     return record
+
+
+def peak_memory() -> float:
+    """Of this process until now, in GiB. What `getrusage` says holds the parent's, too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        kibibytes = next(line for line in lines if line.startswith("VmHWM")).split()[1]
+        return int(kibibytes) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
 
 
 def timed(program: Callable) -> tuple[float, Any]:

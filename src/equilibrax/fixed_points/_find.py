@@ -15,7 +15,7 @@ from .. import _checks
 from .._devices import mesh_for, on_each_device, replicated, rows_over
 from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field
 from ._flow import Flow, as_flow
-from ._gradient import attach_derivatives, warn_if_none_is_stable
+from ._gradient import with_derivatives
 from ._outcome import FixedPoints, raise_unsettled
 from ._settle import settle
 
@@ -65,8 +65,7 @@ def find_fixed_points(
     problem = without_derivatives((network, inputs, x0))
     found = _find(*problem, flow=method)
     if not all(map(_checks.is_known, jax.tree.leaves((network, inputs)))):
-        warn_if_none_is_stable(found)
-        found = attach_derivatives(network, inputs, found)
+        found = with_derivatives(network, inputs, found)
     return raise_unsettled(found) if throw else found
 
 
@@ -136,7 +135,7 @@ def _find(
     return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
 
 
-PIECE = 2**19 * 5
+PIECE = 2**18 * 5
 """Numbers in the inputs of one piece."""
 
 SMALL = 32

@@ -22,16 +22,20 @@ Both rules are written as linear systems. JAX solves them only for the derivativ
 asked for, and with the transposed matrix in reverse mode; no matrix is kept from the way forward.
 """
 
+import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
-from .._types import Matrix
+from .._devices import mesh_for, on_each_device, replicated, rows_over
 from ..networks import AbstractDynamics
 from ._chambers import all_sets, chamber_index, chamber_matrix, has_table
 from ._linalg import eigenvectors, in_turns, inverse, solve
@@ -44,11 +48,15 @@ AT_ONCE = 2**20
 
 @eqx.filter_jit
 def attach_derivatives(
-    network: AbstractDynamics, inputs: Float[Array, "*batch k"], found: FixedPoints
+    network: AbstractDynamics,
+    inputs: Float[Array, "*batch k"],
+    found: FixedPoints,
+    mesh: Mesh | None = None,
 ) -> FixedPoints:
     """`found`, whose `state`, `rates` and `abscissa` now depend on the network and the inputs.
 
-    Elsewhere than on a stable fixed point the derivative is zero.
+    Elsewhere than on a stable fixed point the derivative is zero. Linear systems are spread over
+    the mesh, if there is one.
     """
     batch = found.outcome.shape
     flat = jax.tree.map(
@@ -61,9 +69,9 @@ def attach_derivatives(
     x = jnp.where(stable, kept.state, jnp.where(stable[first], kept.state[first], 0))
     i = jnp.where(stable, i, jnp.where(stable[first], jax.lax.stop_gradient(i[first]), 0))
     with jax.default_matmul_precision("highest"):
-        x = _fixed_point(network, i, Where(x, kept.stable))
+        x = _fixed_point(network, i, Where(x, kept.stable, mesh))
         rates = jax.vmap(network.rates)(x)
-        abscissa = _abscissa(network, i, x, Where(kept.abscissa, kept.stable))
+        abscissa = _abscissa(network, i, x, Where(kept.abscissa, kept.stable, mesh))
     answer = eqx.tree_at(
         lambda f: (f.state, f.rates, f.abscissa),
         kept,
@@ -76,21 +84,46 @@ def attach_derivatives(
     return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), answer)
 
 
-def warn_if_none_is_stable(found: FixedPoints) -> None:
+def with_derivatives(
+    network: AbstractDynamics, inputs: Float[Array, "*batch k"], found: FixedPoints
+) -> FixedPoints:
+    """The same on all devices, where the outcome is known, with a warning if all are zero."""
+    _warn_if_none_is_stable(found)
+    batch = found.outcome.shape
+    mesh = mesh_for(found.state.reshape(-1, network.num_neurons))
+    if mesh is None or math.prod(batch) % mesh.size:
+        return attach_derivatives(network, inputs, found)
+
+    def put(tree, sharding):
+        # One by one: what has no derivative is then left out on the way back.
+        return jax.tree.map(lambda a: jax.device_put(a, sharding), tree)
+
+    inputs, found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(batch) :]), (inputs, found))
+    home = found.outcome.sharding
+    arrays, rest = eqx.partition(network, eqx.is_array)
+    network = eqx.combine(put(arrays, replicated(mesh)), rest)
+    inputs, found = put((inputs, found), rows_over(mesh))
+    answer = put(attach_derivatives(network, inputs, found, mesh), home)
+    return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), answer)
+
+
+def _warn_if_none_is_stable(found: FixedPoints) -> None:
     """Nothing has settled: every derivative is zero, and its user should know why."""
     if _checks.is_known(found.outcome) and found.outcome.size and not bool(found.stable.any()):
         warnings.warn(
             "No input has a stable fixed point, so that every derivative is zero: "
             f"{in_words(found.counts)}.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
 class Where(eqx.Module):
-    """Values that are known already, and the rows on stable fixed points, that have derivatives."""
+    """Values that are known already; the rows on stable fixed points, that have derivatives; and
+    the mesh that these are worked out on."""
 
     value: Float[Array, "m ..."]
     stable: Bool[Array, " m"]
+    mesh: Mesh | None = eqx.field(static=True)
 
 
 @eqx.filter_custom_jvp
@@ -118,13 +151,15 @@ def _fixed_point_jvp(primals, tangents):
     dx = jax.lax.custom_linear_solve(
         product,
         jnp.where(known.stable[:, None], -push, 0),
-        lambda _, b: _solve(network, i, x, b, transpose=False),
-        lambda _, b: _solve(network, i, x, b, transpose=True),
+        lambda _, b: _solve(network, i, x, b, known.mesh, transpose=False),
+        lambda _, b: _solve(network, i, x, b, known.mesh, transpose=True),
     )
     return x, dx
 
 
-def _solve(network: AbstractDynamics, i, x, b, *, transpose: bool) -> Float[Array, "m n"]:
+def _solve(
+    network: AbstractDynamics, i, x, b, mesh: Mesh | None, *, transpose: bool
+) -> Float[Array, "m n"]:
     """M^-1 b, or its transpose, row by row; from one inverse for each chamber if there are few."""
     if has_table(network):
         sets = jnp.asarray(all_sets(network.num_neurons))
@@ -132,15 +167,27 @@ def _solve(network: AbstractDynamics, i, x, b, *, transpose: bool) -> Float[Arra
         rows = table[chamber_index(in_lanes(network).drive(x.T, i.T) > 0)]
         return jnp.einsum("mkj,mk->mj" if transpose else "mjk,mk->mj", rows, b)
 
-    def one(x, i, b):
-        matrix = _matrix(network, x, i)
+    def one(network, x, i, b):
+        matrix = network.jacobian(x, i) * network.tau[:, None]
         return solve(matrix.T if transpose else matrix, b)
 
-    return in_turns(jax.vmap(one), max(1, AT_ONCE // x.shape[1] ** 2), x, i, b)
+    return _row_by_row(one, mesh, network, x, i, b)
 
 
-def _matrix(network: AbstractDynamics, x, i) -> Matrix:
-    return network.jacobian(x, i) * network.tau[:, None]
+def _row_by_row(one: Callable, mesh: Mesh | None, network: AbstractDynamics, *rows: Array) -> Any:
+    """`one(network, *row)` for each row, on all devices of the mesh, a few at a time."""
+    arrays, rest = eqx.partition(network, eqx.is_array)
+    n = network.num_neurons
+
+    def here(arrays, *rows):
+        def of_rows(*rows):
+            return jax.vmap(lambda *row: one(eqx.combine(arrays, rest), *row))(*rows)
+
+        return in_turns(of_rows, max(1, AT_ONCE // n**2), *rows)
+
+    if mesh is None:
+        return here(arrays, *rows)
+    return on_each_device(here, mesh)(arrays, *rows)
 
 
 @eqx.filter_custom_jvp
@@ -170,7 +217,7 @@ def _abscissa_jvp(primals, tangents):
 
             return jax.jvp(field, (x,), (along,))[1]
 
-        right, left = _eigenpairs(network, i, x)
+        right, left = _row_by_row(_eigenpair, known.mesh, network, x, i)
         real, imaginary = (
             jax.jvp(lambda arrays: push(arrays, v), (arrays,), (changes,))[1]  # noqa: B023
             for v in (right.real, right.imag)
@@ -179,13 +226,13 @@ def _abscissa_jvp(primals, tangents):
         return jnp.where(known.stable, along.real, 0)
 
     # d lambda - change(changes) = 0, with the changes themselves as unknowns behind it; in one
-    # array, all of which is linear in them.
+    # array, all of which is linear in them. The matrix itself is used by second derivatives
+    # alone, which would take those of the eigenvectors: they are NaN.
     flat, unravel = ravel_pytree(changes)
     m = len(known.value)
 
     def product(unknown):
-        value, flat = unknown[:m], unknown[m:]
-        return jnp.concatenate([value - change(unravel(flat)), flat])
+        return unknown * _known_once(arrays)
 
     def forwards(_, b):
         value, flat = b[:m], b[m:]
@@ -200,10 +247,19 @@ def _abscissa_jvp(primals, tangents):
     return known.value, jax.lax.custom_linear_solve(product, b, forwards, backwards)[:m]
 
 
-def _eigenpairs(network: AbstractDynamics, i, x):
-    """For each row, the right eigenvector v of the leading eigenvalue of J, and y / y'v."""
+@jax.custom_jvp
+def _known_once(arrays: PyTree[Array]) -> Float[Array, ""]:
+    """One, whose derivative is not known."""
+    return jnp.ones((), jax.tree.leaves(arrays)[0].dtype)
 
-    def one(x, i):
-        return eigenvectors(network.jacobian(x, i))
 
-    return in_turns(jax.vmap(one), max(1, AT_ONCE // x.shape[1] ** 2), x, i)
+@_known_once.defjvp
+def _(primals, tangents):
+    one = _known_once(*primals)
+    total = jnp.sum(jnp.stack([jnp.sum(tangent) for tangent in jax.tree.leaves(tangents)]))
+    return one, (jnp.nan * total).astype(one.dtype)
+
+
+def _eigenpair(network: AbstractDynamics, x, i):
+    """The right eigenvector v of the leading eigenvalue of J, and y / y'v."""
+    return eigenvectors(network.jacobian(x, i))

@@ -92,21 +92,13 @@ def eigvals(a: Float[Array, "n n"]) -> Complex[Array, " n"]:
     return _eigvals(a)
 
 
-@jax.custom_jvp
 def eigenvectors(a: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Complex[Array, " n"]]:
     """Of the eigenvalue with the largest real part: the right eigenvector v, and the left one y as
-    y / y'v, so that y' da v / y'v is the eigenvalue's change. Their own derivatives are NaN."""
+    y / y'v, so that y' da v / y'v is the eigenvalue's change."""
     values, left, right = _eig(a)
     leading = jnp.argmax(values.real)
     y, v = jnp.conj(left[:, leading]), right[:, leading]
     return v, y / jnp.sum(y * v)
-
-
-@eigenvectors.defjvp
-def _(primals, tangents):
-    vectors = eigenvectors(*primals)
-    unknown = jnp.nan * jnp.sum(tangents[0])
-    return vectors, jax.tree.map(lambda v: jnp.full_like(v, 0) + unknown, vectors)
 
 
 def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
