@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ class GradientsAndSweeps:
         if self.memory_at is not None:
             print(json.dumps(self.memory(self.memory_at)))
             return
-        results = {"gradients": [self.gradient(name) for name in NETWORKS]}
+        results: dict[str, Any] = {"gradients": [self.gradient(name) for name in NETWORKS]}
         results["memory"] = []
         for rtol in (1e-3, 1e-4, 1e-5, 1e-6):
             command = [sys.executable, __file__, "--memory-at", str(rtol), f"--share={self.share}"]

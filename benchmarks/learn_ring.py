@@ -163,10 +163,10 @@ class LearnRing:
         import matplotlib.pyplot as plt
 
         figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+        degrees = 360 * np.arange(self.n) / self.n
         for row, style in zip(rows, ("-", "--"), strict=True):
             name = f"{row['way']}, {row['ms_per_step']:.1f} ms a step"
             left.semilogy(row["losses"], style, label=name)
-            degrees = 360 * np.arange(self.n) / self.n
             right.plot(degrees, np.roll(row["rates"], self.n // 2), style, label=row["way"])
         right.plot(degrees, np.roll(rows[0]["target"], self.n // 2), "k:", label="target")
         left.set(xlabel="Adam step", ylabel="loss")

@@ -30,11 +30,11 @@ def settle(
     flow: Flow,
 ) -> FixedPoints:
     """Settle m inputs: leg by leg, until the verdict on every journey is passed."""
+    # What is not finite is in no queue, and so never enters a lane.
+    valid = is_finite(network) & is_finite((inputs, x0), axis=1)
     if x0 is None:
         x0 = jnp.zeros((len(inputs), network.num_neurons), inputs.dtype)
-    # What is not finite is in no queue, and so never enters a lane.
     log = Log.start(x0, jax.vmap(network.scale)(x0, inputs))
-    valid = is_finite(network) & is_finite((inputs, x0), axis=1)
     if not is_threshold_linear(network):
         valid &= jnp.isfinite(largest_drift(network, inputs, log))
     log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
