@@ -1,5 +1,6 @@
 """Dynamics of any kind: a user's own, and the models of the literature with what is known of them."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,26 @@ def test_a_plain_function_and_one_time_constant():
     np.testing.assert_allclose(plain.state, np.tanh(2 * plain.state + inputs), atol=1e-12)
     # The same equation, three times slower.
     np.testing.assert_allclose(slow.abscissa, plain.abscissa / 3, rtol=1e-9)
+
+
+def test_stiff_dynamics_take_an_implicit_solver():
+    """A component ten thousand times faster than the other: x2 = tanh(x1), x1 = i - x2 / 2."""
+
+    class Stiff(eqb.AbstractDynamics):
+        tau: jax.Array
+
+        def vector_field(self, t, x, i):
+            return jnp.stack([-x[0] - x[1] / 2 + i[0], jnp.tanh(x[0]) - x[1]]) / self.tau
+
+    network, inputs = Stiff(jnp.asarray([1.0, 1e-4])), jnp.asarray([[0.4], [-1.0]])
+    found = eqb.find_fixed_points(
+        network, inputs, x0=jnp.zeros(2), method=eqb.Flow(solver=diffrax.Kvaerno3())
+    )
+    assert bool(found.stable.all())
+    assert int(found.num_steps.max()) < 200
+    x = np.asarray(found.state)
+    np.testing.assert_allclose(x[:, 1], np.tanh(x[:, 0]), atol=1e-12)
+    np.testing.assert_allclose(x[:, 0] + x[:, 1] / 2, inputs[:, 0], atol=1e-12)
 
 
 def test_a_field_that_is_not_finite_at_the_start_is_invalid():
@@ -190,3 +211,16 @@ def test_a_leaky_recurrent_network_with_inputs_of_another_width():
 def test_models_outside_their_legal_range(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_rows_that_are_not_finite_leave_their_neighbours_alone_in_single_precision():
+    """XLA's maximum of what is not a number is undefined on a CPU: once it spoilt whole vectors."""
+    weights = 0.2 * np.random.default_rng(0).normal(size=(20, 20)).astype(np.float32)
+    network = eqb.RateNetwork(weights, transfer=eqb.tanh, convention="activity")
+    inputs = jax.random.uniform(jax.random.key(0), (64, 20), jnp.float32, -1.0, 1.0)
+    bad = inputs.at[jnp.asarray([3, 17, 40])].set(jnp.nan)
+    whole, found = (eqb.find_fixed_points(network, i) for i in (inputs, bad))
+    assert bool(whole.stable.all())
+    invalid = np.isin(np.arange(64), [3, 17, 40])
+    np.testing.assert_array_equal(found.outcome == Outcome.INVALID, invalid)
+    np.testing.assert_array_equal(found.state[~invalid], whole.state[~invalid])

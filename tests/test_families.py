@@ -77,6 +77,11 @@ def test_bad_families(call, message):
         call()
 
 
+def test_a_family_of_plain_functions_is_refused():
+    with pytest.raises(TypeError, match="`network_of` must return a RateNetwork or other"):
+        eqb.sweep(lambda w: lambda t, x, i: -x + w * i, W_E, INPUTS)
+
+
 def ring_of(w):
     return eqb.two_neuron(w_self=0.5, w_cross=-w)
 

@@ -100,7 +100,11 @@ def sweep(
     pack = jax.tree.structure(parameters)
 
     def build(leaves):
-        return network_of(jax.tree.unflatten(pack, leaves))
+        network = network_of(jax.tree.unflatten(pack, leaves))
+        if not isinstance(network, AbstractDynamics):
+            must = "return a RateNetwork or other AbstractDynamics, whose arrays can be batched"
+            _checks.fail("network_of", must, f"returns {network!r}", TypeError)
+        return network
 
     for row in _extremes(flat):
         as_problem(build([leaf[row] for leaf in flat]), inputs, x0)

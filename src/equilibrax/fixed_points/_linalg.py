@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool, Complex, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
 
 ON_THE_SPOT = 200_000
 """Operations below which XLA does not share a batch among threads."""
@@ -66,9 +66,7 @@ def _few_at_a_time(operation: Callable, cost: Callable[[int], int]) -> Callable:
 
 
 _eigvals = _few_at_a_time(jnp.linalg.eigvals, lambda n: 10 * n**3)
-_eig = _few_at_a_time(
-    lambda a: jax.lax.linalg.eig(a, compute_left_eigenvectors=True), lambda n: 30 * n**3
-)
+_eig = _few_at_a_time(jnp.linalg.eig, lambda n: 30 * n**3)
 _inverse = _few_at_a_time(jnp.linalg.inv, lambda n: n**3)
 _cholesky = _few_at_a_time(jnp.linalg.cholesky, lambda n: n**3)
 _lu = _few_at_a_time(jax.lax.linalg.lu, lambda n: n**3)
@@ -95,10 +93,11 @@ def eigvals(a: Float[Array, "n n"]) -> Complex[Array, " n"]:
 def eigenvectors(a: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Complex[Array, " n"]]:
     """Of the eigenvalue with the largest real part: the right eigenvector v, and the left one y as
     y / y'v, so that y' da v / y'v is the eigenvalue's change."""
-    values, left, right = _eig(a)
+    values, vectors = _eig(a)
     leading = jnp.argmax(values.real)
-    y, v = jnp.conj(left[:, leading]), right[:, leading]
-    return v, y / jnp.sum(y * v)
+    # The rows of the inverse are the left eigenvectors, of this very norm.
+    one = jnp.zeros_like(values).at[leading].set(1)
+    return vectors[:, leading], solve(vectors.T, one)
 
 
 def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -106,7 +105,7 @@ def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return _inverse(a)
 
 
-def solve(a: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, " n"]:
+def solve(a: Inexact[Array, "n n"], b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
     """The solution of a x = b."""
     return _solve(a, b[:, None])[:, 0]
 

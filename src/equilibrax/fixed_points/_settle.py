@@ -36,7 +36,8 @@ def settle(
         x0 = jnp.zeros((len(inputs), network.num_neurons), inputs.dtype)
     log = Log.start(x0, jax.vmap(network.scale)(x0, inputs))
     if not is_threshold_linear(network):
-        valid &= jnp.isfinite(largest_drift(network, inputs, log))
+        # Element by element: XLA's maximum of what is not a number is undefined on a CPU.
+        valid &= is_finite(in_lanes(network).drift(x0.T, inputs.T), axis=0)
     log = log.replace(verdict=jnp.where(valid, 0, 1 + Outcome.INVALID))
     band = flow.marginal_abscissa(network)
     chambers = Chambers(network, band) if has_table(network) else None

@@ -1,7 +1,8 @@
-"""What is settled: rate networks, their transfer functions, their weights.
+"""What is settled: rate networks, their transfer functions, their weights, and other dynamics.
 
 A `RateNetwork` holds the equation of motion and nothing about how it is solved.
-The builders return ordinary `RateNetwork`s; each documents its weight matrix.
+The builders return ordinary `RateNetwork`s; each documents its weight matrix. `AbstractDynamics` is
+what any other equation of motion subclasses.
 """
 
 from ._connectivity import (

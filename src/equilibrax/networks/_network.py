@@ -1,6 +1,6 @@
 """The rate network and its three conventions.
 
-Every equation of motion that the package settles is in this file.
+Their equations of motion are in this file; other dynamics are in `_models` or a user's own.
 """
 
 from collections.abc import Callable, Sequence
