@@ -115,7 +115,7 @@ def test_a_field_that_is_not_finite_at_the_start_is_invalid():
         (lambda t, x, i: (x, x), ValueError, r"must return an array of shape \(2,\)"),
         (lambda t, x, i: x.astype(jnp.float32), TypeError, "must keep the dtype float64"),
         (lambda x: x, ValueError, "calling it failed"),
-        (3, TypeError, "must be a RateNetwork, an AbstractDynamics or a function"),
+        (3, TypeError, "must be a RateNetwork or other AbstractDynamics, or a function"),
     ],
 )
 def test_what_is_no_vector_field_is_refused(field, error, message):

@@ -6,6 +6,7 @@ doi:10.1162/neco_a_01151; K. Morrison et al. (2024), doi:10.1137/22M1541666.
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,3 +64,13 @@ def test_the_three_cycle_has_a_limit_cycle_and_one_unstable_fixed_point():
 def test_outside_the_legal_range(options):
     with pytest.raises(ValueError, match="must be a number above 0"):
         eqb.from_graph([[0, 1], [1, 0]], **options)
+
+
+def test_epsilon_and_delta_can_be_traced():
+    """Their derivatives are those of W: 1 on an edge, and -1 where there is none."""
+    adjacency = np.asarray([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    by_epsilon, by_delta = jax.jit(
+        jax.jacfwd(lambda e, d: eqb.from_graph(adjacency, epsilon=e, delta=d).weights, (0, 1))
+    )(0.2, 0.5)
+    np.testing.assert_array_equal(by_epsilon, adjacency)
+    np.testing.assert_array_equal(by_delta, -(1 - adjacency - np.eye(3)))

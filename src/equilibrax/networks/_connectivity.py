@@ -197,8 +197,8 @@ def random_ei(
 def from_graph(
     adjacency: Any,
     *,
-    epsilon: float = 0.25,
-    delta: float = 0.5,
+    epsilon: float | Array = 0.25,
+    delta: float | Array = 0.5,
     bias: float | Array = 0.0,
     tau: float | Array = 1.0,
     convention: Convention = "activity",
@@ -236,9 +236,10 @@ def from_graph(
         _checks.fail("adjacency", "hold only 0 and 1", "holds other values")
     if np.diagonal(edges).any():
         _checks.fail("adjacency", "have a zero diagonal", "has edges from a neuron to itself")
-    delta = _checks.number("delta", delta, above=0.0)
-    epsilon = _checks.number("epsilon", epsilon, above=0.0, below=delta / (delta + 1))
-    weights = np.where(edges == 1, -1 + epsilon, -1 - delta)
-    np.fill_diagonal(weights, 0.0)
-    dtype = jnp.result_type(float)
-    return RateNetwork(jnp.asarray(weights, dtype), bias, tau, threshold_linear, convention)
+    if _checks.is_known(delta) and _checks.is_known(epsilon):
+        limit = _checks.number("delta", delta, above=0.0)
+        _checks.number("epsilon", epsilon, above=0.0, below=limit / (limit + 1))
+    delta, epsilon = _checks.scalar("delta", delta), _checks.scalar("epsilon", epsilon)
+    weights = jnp.where(jnp.asarray(edges == 1), -1 + epsilon, -1 - delta)
+    weights = weights * (1 - jnp.eye(len(edges), dtype=weights.dtype))
+    return RateNetwork(weights, bias, tau, threshold_linear, convention)

@@ -127,9 +127,8 @@ def as_dynamics(
     """
     if not isinstance(value, AbstractDynamics):
         if not callable(value) or isinstance(value, type) or width is None:
-            must = "be a RateNetwork, an AbstractDynamics" + " or a function of (t, x, i)" * bool(
-                width
-            )
+            must = "be a RateNetwork or other AbstractDynamics"
+            must += "" if width is None else ", or a function of (t, x, i)"
             _checks.fail(name, must, f"is {value!r}", TypeError)
         # A Partial is a pytree without leaves, that carries a plain function as its type.
         function = value if isinstance(value, eqx.Module) else jax.tree_util.Partial(value)
