@@ -9,8 +9,6 @@ compiled programs.
 import dataclasses
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -18,7 +16,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, peak_memory, timed
+from equilibrax.benchmark import hardware, in_own_process, peak_memory, timed
 
 
 def one_size(count: int, repeats: int) -> dict[str, float]:
@@ -57,9 +55,7 @@ class CostAndMemory:
         rows = []
         for size in self.sizes:
             options = ["--only", str(size), "--repeats", str(self.repeats)]
-            command = [sys.executable, __file__, *options]
-            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            rows.append(json.loads(out.splitlines()[-1]))
+            rows.append(in_own_process(__file__, *options))
             print(rows[-1], flush=True)
         name = f"cost_and_memory_{hardware()['platform']}"
         write_json(self.out / f"{name}.json", {"hardware": hardware(), "rows": rows})

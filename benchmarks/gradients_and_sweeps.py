@@ -13,8 +13,6 @@
 import dataclasses
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from against_peers import naive
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, peak_memory, timed
+from equilibrax.benchmark import hardware, in_own_process, peak_memory, timed
 
 NETWORKS = {
     "reference, n = 5": (eqb.partitioned, 200_000),
@@ -63,9 +61,8 @@ class GradientsAndSweeps:
         results: dict[str, Any] = {"gradients": [self.gradient(name) for name in NETWORKS]}
         results["memory"] = []
         for rtol in (1e-3, 1e-4, 1e-5, 1e-6):
-            command = [sys.executable, __file__, "--memory-at", str(rtol), f"--share={self.share}"]
-            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results["memory"].append(json.loads(out.splitlines()[-1]))
+            options = ("--memory-at", str(rtol), f"--share={self.share}")
+            results["memory"].append(in_own_process(__file__, *options))
             print(results["memory"][-1], flush=True)
         results["sweep"] = self.sweep()
         self.out.mkdir(parents=True, exist_ok=True)

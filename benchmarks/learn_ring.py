@@ -15,8 +15,6 @@ The same Adam steps from the same start are taken twice: with the gradients of
 
 import dataclasses
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -30,7 +28,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, peak_memory
+from equilibrax.benchmark import hardware, in_own_process, peak_memory
 
 MARGIN = 0.2
 """The abscissa is to be below minus this, in 1 / tau."""
@@ -61,9 +59,7 @@ class LearnRing:
         rows = []
         for way in ("implicit", "backpropagation"):
             options = [f"--{k}={getattr(self, k)}" for k in ("n", "stimuli", "steps", "t1")]
-            command = [sys.executable, __file__, "--only", way, *options]
-            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            rows.append(json.loads(out.splitlines()[-1]))
+            rows.append(in_own_process(__file__, "--only", way, *options))
             shown = {k: v for k, v in rows[-1].items() if not isinstance(v, list)}
             print(shown, flush=True)
         self.out.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,13 @@ def per_neuron(name: str, value: Array, n: int) -> None:
         fail(name, f"have shape () or ({n},)", f"has shape {value.shape}")
 
 
+def square(name: str, value: Array | np.ndarray) -> int:
+    """n of a matrix of shape (n, n), which is not empty."""
+    if value.ndim != 2 or value.shape[0] != value.shape[1] or value.shape[0] == 0:
+        fail(name, "have shape (n, n)", f"has shape {value.shape}")
+    return value.shape[0]
+
+
 def values(name: str, value: Array, must: str, test: Callable[[np.ndarray], np.ndarray]) -> None:
     """Every element passes `test`, where the elements are known."""
     if not is_known(value):
@@ -85,6 +92,11 @@ def finite(name: str, value: Array) -> None:
 def positive(name: str, value: Array) -> None:
     """Finite and above zero."""
     values(name, value, "be positive and finite", lambda v: np.isfinite(v) & (v > 0))
+
+
+def not_negative(name: str, value: Array) -> None:
+    """Finite and not below zero."""
+    values(name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0))
 
 
 def integer(name: str, value: Any, minimum: int = 1) -> int:

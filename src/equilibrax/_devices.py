@@ -11,10 +11,11 @@ import contextlib
 import os
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jaxtyping import Array, PyTree
 
 from . import _checks
 
@@ -42,8 +43,9 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", num_cores())
 
 
-def mesh_for(inputs: Array) -> Mesh | None:
-    """The mesh that this batch, (m, n), is spread over; None for one device.
+def mesh_for(inputs: Array, count: int | None = None) -> Mesh | None:
+    """The mesh that this batch, (m, n), is spread over; None for one device. It is as large as its
+    m, or the count, of trajectories makes worth while.
 
     A batch that its owner has spread over devices stays on those; any other is spread over
     all local devices of the same kind. Inside `jax.jit` the caller decides.
@@ -53,7 +55,8 @@ def mesh_for(inputs: Array) -> Mesh | None:
     devices = sorted(inputs.devices(), key=lambda device: device.id)
     if len(devices) == 1:
         devices = jax.local_devices(backend=devices[0].platform)
-    if len(devices) == 1 or inputs.shape[0] < SMALLEST_SHARE * len(devices):
+    count = inputs.shape[0] if count is None else count
+    if len(devices) == 1 or count < SMALLEST_SHARE * len(devices):
         return None
     return Mesh(np.asarray(devices), (AXIS,))
 
@@ -63,17 +66,31 @@ def rows_over(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def on_each_device(function: Callable, mesh: Mesh) -> Callable:
-    """`function(shared, *batches)`, of what every device has whole and of rows spread over the
-    mesh, whose results are such rows. Each device has its own loops, and none waits for another."""
+def on_each_device(function: Callable, mesh: Mesh | None) -> Callable:
+    """`function(shared, *batches)`, of what every device has whole, any pytree, and of rows spread
+    over the mesh, whose results are such rows. Each device has its own loops, and none waits for
+    another. Without a mesh it is the function itself."""
+    if mesh is None:
+        return function
 
     def spread(shared, *batches):
+        arrays, rest = eqx.partition(shared, eqx.is_array)
+
+        def here(arrays, *batches):
+            return function(eqx.combine(arrays, rest), *batches)
+
         rows = PartitionSpec(AXIS)
         specs = (PartitionSpec(), *[rows for _ in batches])
-        run = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
-        return run(shared, *batches)
+        run = jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+        return run(arrays, *batches)
 
     return spread
+
+
+def put(tree: PyTree, sharding: Sharding) -> PyTree:
+    """The arrays of any pytree, placed so. One by one: in reverse mode, what has no derivative is
+    then left out."""
+    return jax.tree.map(lambda a: jax.device_put(a, sharding) if eqx.is_array(a) else a, tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

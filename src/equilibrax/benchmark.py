@@ -1,8 +1,10 @@
 """Time to settle a batch against time of one forward pass on the same inputs."""
 
+import json
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -150,6 +152,13 @@ def peak_memory() -> float:
         return int(kibibytes) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+
+
+def in_own_process(script: str, *options: str) -> dict[str, Any]:
+    """What a script, run with these options, prints on its last line as JSON."""
+    command = [sys.executable, script, *options]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(out.splitlines()[-1])
 
 
 def timed(program: Callable) -> tuple[float, Any]:

@@ -313,7 +313,7 @@ def outcome_map(
     return ax
 
 
-BASINS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#D55E00")
+BASINS = (SKY, ORANGE, GREEN, YELLOW, PURPLE, BLUE, RED)
 
 
 def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:

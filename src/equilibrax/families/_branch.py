@@ -32,6 +32,7 @@ from .. import _checks
 from ..fixed_points import find_fixed_points
 from ..fixed_points._chambers import chamber_drift
 from ..fixed_points._find import as_problem
+from ..fixed_points._outcome import in_words
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 
 Kind = Literal["fold", "hopf", "branch", "border"]
@@ -204,7 +205,7 @@ def follow_branch(
         found = find_fixed_points(network, i)
         if not bool(found.stable):
             must = "be given where there is no stable fixed point at `start`"
-            _checks.fail("x0", must, f"the trajectory from zero is {found.counts}")
+            _checks.fail("x0", must, f"the trajectory from zero is {in_words(found.counts)}")
         x = found.state
     n = network.num_neurons
 
@@ -328,19 +329,19 @@ class _Walk:
         if turned:
             fold = self.locate(lambda place: float(place.tangent[-1]), new)[0]
             self.points.append(self.special("fold", fold))
-        change = new.num_unstable - old.num_unstable
-        if abs(change) == 2:
-            count = old.num_unstable
-            hopf = self.locate(lambda place: 1.0 if place.num_unstable == count else -1.0, new)[0]
-            spectrum = np.asarray(hopf.eigenvalues)
-            nearest = spectrum[np.argmin(np.abs(np.real(spectrum)))]
-            if abs(nearest.imag) > 1e-6 * np.abs(spectrum).max():
-                period = float(2 * np.pi / abs(nearest.imag))
-                self.points.append(self.special("hopf", hopf, period=period))
-        elif change and not turned:
-            count = old.num_unstable
-            point = self.locate(lambda place: 1.0 if place.num_unstable == count else -1.0, new)[0]
+        count = old.num_unstable
+        pair = abs(new.num_unstable - count) == 2
+        if new.num_unstable == count or (turned and not pair):
+            return
+        point = self.locate(lambda place: 1.0 if place.num_unstable == count else -1.0, new)[0]
+        if not pair:
             self.points.append(self.special("branch", point))
+            return
+        spectrum = np.asarray(point.eigenvalues)
+        nearest = spectrum[np.argmin(np.abs(np.real(spectrum)))]
+        if abs(nearest.imag) > 1e-6 * np.abs(spectrum).max():
+            period = float(2 * np.pi / abs(nearest.imag))
+            self.points.append(self.special("hopf", point, period=period))
 
     def locate(self, test: Callable[[Place], float], new: Place) -> tuple[Place, Place]:
         """Where a test function changes sign between here and the new point: the two points

@@ -108,15 +108,15 @@ def sweep(
 
     for row in _extremes(flat):
         as_problem(build([leaf[row] for leaf in flat]), inputs, x0)
-    networks = eqx.filter_vmap(lambda *leaves: build(leaves))(*flat)
-
-    # Each network with its inputs; what they share is not copied.
-    network, inputs, x0 = _problem_of_a_family(networks, inputs, x0)
-    problem = without_derivatives((network, inputs, x0))
+    each = eqx.if_array(0)
+    networks, inputs, x0 = eqx.filter_vmap(
+        lambda *leaves: as_problem(build(leaves), inputs, x0), out_axes=(each, None, None)
+    )(*flat)
+    problem = without_derivatives((networks, inputs, x0))
     found = _spread(*problem, flow=method)
-    if not all(map(_checks.is_known, jax.tree.leaves((network, inputs)))):
-        attach = eqx.filter_vmap(attach_derivatives, in_axes=(eqx.if_array(0), None, 0))
-        found = attach(network, inputs, found)
+    if not all(map(_checks.is_known, jax.tree.leaves((networks, inputs)))):
+        attach = eqx.filter_vmap(attach_derivatives, in_axes=(each, None, 0))
+        found = attach(networks, inputs, found)
     found = jax.tree.map(lambda a: a.reshape(*family, *a.shape[1:]), found)
     return Sweep(parameters, found, family)
 
@@ -135,19 +135,6 @@ def _extremes(leaves: list[Array]) -> list[int]:
     return sorted(int(row) for row in rows)
 
 
-def _problem_of_a_family(networks, inputs, x0):
-    """As `as_problem`, for all networks at once."""
-    taken = {}
-
-    def check(network):
-        problem = as_problem(network, inputs, x0)
-        taken["rest"] = problem[1:]
-        return problem[0]
-
-    networks = eqx.filter_vmap(check)(networks)
-    return networks, *taken["rest"]
-
-
 def _spread(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedPoints:
     """Settle on all devices, each its part of the family."""
     batch = inputs.shape[:-1]
@@ -156,8 +143,7 @@ def _spread(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedPoints:
     arrays, rest = eqx.partition(networks, eqx.is_array)
     size = jax.tree.leaves(arrays)[0].shape[0]
     known = all(map(_checks.is_known, (*jax.tree.leaves(arrays), inputs)))
-    # By the number of trajectories in all.
-    mesh = mesh_for(jnp.zeros((size * count, 1))) if known else None
+    mesh = mesh_for(inputs, size * count) if known else None
     if mesh is not None and size < mesh.size:
         mesh = None
     if mesh is None:
@@ -187,6 +173,4 @@ def _settle_family(
         return jax.lax.map(lambda a: settle(eqx.combine(a, rest), inputs, x0, flow), arrays)
 
     with jax.default_matmul_precision("highest"):
-        if mesh is None:
-            return here((inputs, x0), arrays)
         return on_each_device(here, mesh)((inputs, x0), arrays)

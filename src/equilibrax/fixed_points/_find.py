@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from .. import _checks
-from .._devices import mesh_for, on_each_device, replicated, rows_over
+from .._devices import mesh_for, on_each_device, put, replicated, rows_over
 from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field
 from ._flow import Flow, as_flow
 from ._gradient import with_derivatives
@@ -180,9 +180,7 @@ def _find_piece(
     else:
         home = inputs.sharding
         inputs, x0 = jax.device_put((inputs, x0), rows_over(mesh))
-        arrays, rest = eqx.partition(network, eqx.is_array)
-        network = eqx.combine(jax.device_put(arrays, replicated(mesh)), rest)
-        found = _settle(network, inputs, x0, flow, mesh)
+        found = _settle(put(network, replicated(mesh)), inputs, x0, flow, mesh)
         found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
     return jax.tree.map(lambda a: a[:count], found) if missing else found
 
@@ -195,13 +193,6 @@ def _settle(
     flow: Flow,
     mesh: Mesh | None,
 ) -> FixedPoints:
-    arrays, rest = eqx.partition(network, eqx.is_array)
-
-    def here(arrays, inputs, x0):
-        return settle(eqx.combine(arrays, rest), inputs, x0, flow)
-
     # TF32 products on a GPU would spoil error estimates and verdicts.
     with jax.default_matmul_precision("highest"):
-        if mesh is None:
-            return here(arrays, inputs, x0)
-        return on_each_device(here, mesh)(arrays, inputs, x0)
+        return on_each_device(partial(settle, flow=flow), mesh)(network, inputs, x0)

@@ -46,8 +46,9 @@ class Flow(eqx.Module):
       a fifth, those that still move are watched for a limit cycle, and growth without
       bound is sought to be proven.
 
-    s = max(|i|, |b|, |x_0|), the problem's scale (1 if that is zero), makes the absolute
-    tolerances relative to it: scaling inputs, thresholds and start scales the answer.
+    s, the problem's scale, is max(|i|, |b|, |x_0|) for threshold-linear networks (1 if that is
+    zero): there, scaling inputs, thresholds and start scales the answer. For others it is at
+    least 1.
 
     **Arguments:**
 

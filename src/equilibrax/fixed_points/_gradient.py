@@ -25,6 +25,7 @@ asked for, and with the transposed matrix in reverse mode; no matrix is kept fro
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -35,7 +36,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
-from .._devices import mesh_for, on_each_device, replicated, rows_over
+from .._devices import mesh_for, on_each_device, put, replicated, rows_over
 from ..networks import AbstractDynamics
 from ._chambers import all_sets, chamber_index, chamber_matrix, has_table
 from ._linalg import eigenvectors, in_turns, inverse, solve
@@ -90,18 +91,12 @@ def with_derivatives(
     """The same on all devices, where the outcome is known, with a warning if all are zero."""
     _warn_if_none_is_stable(found)
     batch = found.outcome.shape
-    mesh = mesh_for(found.state.reshape(-1, network.num_neurons))
+    mesh = mesh_for(found.outcome, math.prod(batch))
     if mesh is None or math.prod(batch) % mesh.size:
         return attach_derivatives(network, inputs, found)
-
-    def put(tree, sharding):
-        # One by one: what has no derivative is then left out on the way back.
-        return jax.tree.map(lambda a: jax.device_put(a, sharding), tree)
-
     inputs, found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(batch) :]), (inputs, found))
     home = found.outcome.sharding
-    arrays, rest = eqx.partition(network, eqx.is_array)
-    network = eqx.combine(put(arrays, replicated(mesh)), rest)
+    network = put(network, replicated(mesh))
     inputs, found = put((inputs, found), rows_over(mesh))
     answer = put(attach_derivatives(network, inputs, found, mesh), home)
     return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), answer)
@@ -176,18 +171,12 @@ def _solve(
 
 def _row_by_row(one: Callable, mesh: Mesh | None, network: AbstractDynamics, *rows: Array) -> Any:
     """`one(network, *row)` for each row, on all devices of the mesh, a few at a time."""
-    arrays, rest = eqx.partition(network, eqx.is_array)
-    n = network.num_neurons
+    size = max(1, AT_ONCE // network.num_neurons**2)
 
-    def here(arrays, *rows):
-        def of_rows(*rows):
-            return jax.vmap(lambda *row: one(eqx.combine(arrays, rest), *row))(*rows)
+    def here(network, *rows):
+        return in_turns(jax.vmap(partial(one, network)), size, *rows)
 
-        return in_turns(of_rows, max(1, AT_ONCE // n**2), *rows)
-
-    if mesh is None:
-        return here(arrays, *rows)
-    return on_each_device(here, mesh)(arrays, *rows)
+    return on_each_device(here, mesh)(network, *rows)
 
 
 @eqx.filter_custom_jvp

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
+from ..networks import AbstractDynamics, is_threshold_linear
 from ._chambers import has_table
 from ._flow import Flow
 from ._lanes import Queue, pool
@@ -163,7 +163,7 @@ def travel(
         speed = jnp.abs(lanewise.tau * steps.velocity(ride.memory, ride.x, ride.i))
         limit = tight.steady_atol * ride.scale + tight.steady_rtol * jnp.abs(ride.x)
         resting = jnp.all(speed <= limit, axis=0)
-        if isinstance(lanewise, RateNetwork) and lanewise.is_threshold_linear:
+        if is_threshold_linear(lanewise):
             distance = jnp.min(jnp.abs(lanewise.drive(ride.x, ride.i)), axis=0)
             resting |= jnp.max(speed, axis=0) < leg.settling * distance
         escaped = jnp.max(jnp.abs(ride.x), axis=0) > flow.divergence * ride.scale

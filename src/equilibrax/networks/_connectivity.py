@@ -59,10 +59,7 @@ def partitioned(
     w_ei = w_e if w_ei is None else w_ei
     w_ii = w_i if w_ii is None else w_ii
     for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
-        value = _checks.scalar(name, weight)
-        _checks.values(
-            name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0)
-        )
+        _checks.not_negative(name, _checks.scalar(name, weight))
     group = np.repeat(np.arange(len(sizes)), sizes)
     same = jnp.asarray(group[:, None] == group[None, :], dtype=jnp.result_type(float))
     num_e = len(group)
@@ -230,8 +227,7 @@ def from_graph(
         edges = np.asarray(adjacency)
     except ValueError as error:
         _checks.fail("adjacency", "have shape (n, n)", f"is not rectangular: {error}")
-    if edges.ndim != 2 or edges.shape[0] != edges.shape[1] or edges.shape[0] == 0:
-        _checks.fail("adjacency", "have shape (n, n)", f"has shape {edges.shape}")
+    _checks.square("adjacency", edges)
     if not np.isin(edges, (0, 1)).all():
         _checks.fail("adjacency", "hold only 0 and 1", "holds other values")
     if np.diagonal(edges).any():

@@ -104,9 +104,7 @@ class LeakyRNN(AbstractDynamics):
             _checks.floating(name, value)
             for name, value in (("weights", weights), ("input_weights", input_weights))
         )
-        if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or weights.shape[0] == 0:
-            _checks.fail("weights", "have shape (n, n)", f"has shape {weights.shape}")
-        n = weights.shape[0]
+        n = _checks.square("weights", weights)
         if input_weights.ndim != 2 or input_weights.shape[0] != n:
             but = f"has shape {input_weights.shape}"
             _checks.fail("input_weights", f"have shape ({n}, k)", but)
@@ -168,12 +166,7 @@ def supralinear(
     numbers the defaults are.
     """
     for name, weight in (("w_ee", w_ee), ("w_ei", w_ei), ("w_ie", w_ie), ("w_ii", w_ii)):
-        _checks.values(
-            name,
-            _checks.scalar(name, weight),
-            "be finite and not negative",
-            lambda v: np.isfinite(v) & (v >= 0),
-        )
+        _checks.not_negative(name, _checks.scalar(name, weight))
     weights = jnp.asarray([[w_ee, -w_ei], [w_ie, -w_ii]], jnp.result_type(float))
     return RateNetwork(weights, 0.0, tau, power_law(gain, exponent), "activity")
 

@@ -4,7 +4,7 @@ Their equations of motion are in this file; other dynamics are in `_models` or a
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 import equinox as eqx
 import jax
@@ -65,9 +65,7 @@ class RateNetwork(AbstractDynamics):
         weights = _checks.floating("weights", weights)
         bias = _checks.floating("bias", bias)
         tau = _checks.floating("tau", tau)
-        if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or weights.shape[0] == 0:
-            _checks.fail("weights", "have shape (n, n)", f"has shape {weights.shape}")
-        n = weights.shape[0]
+        n = _checks.square("weights", weights)
         for name, value in (("bias", bias), ("tau", tau)):
             _checks.per_neuron(name, value, n)
         _checks.finite("weights", weights)
@@ -172,6 +170,6 @@ class RateNetwork(AbstractDynamics):
         return linear @ size + jnp.abs(self.weights) @ phi + size + jnp.abs(i) + phi
 
 
-def is_threshold_linear(dynamics: AbstractDynamics) -> TypeGuard["RateNetwork"]:
+def is_threshold_linear(dynamics: Any) -> TypeGuard["RateNetwork"]:
     """Whether the state space splits into chambers with linear flow."""
     return isinstance(dynamics, RateNetwork) and dynamics.is_threshold_linear
