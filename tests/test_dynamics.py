@@ -141,6 +141,20 @@ def test_wilson_and_cowans_limit_cycle():
     np.testing.assert_allclose(found.state[1], 0, atol=1e-12)
 
 
+def test_a_weakly_damped_spiral_is_stable():
+    """The solver's own errors keep it from rest at the tolerances that it is followed with."""
+    model = eqb.WilsonCowan()
+    inputs = np.asarray([[2.4988, 0.1085], [1.5902, 0.6668], [2.9709, 1.0562], [2.0249, 0.2370]])
+    found = eqb.find_fixed_points(model, inputs)
+    np.testing.assert_array_equal(found.outcome, Outcome.STABLE)
+    for i, state, abscissa in zip(inputs, found.state, found.abscissa, strict=True):
+        end = solve_ivp(
+            scipy_field(model, i), (0, 1500), np.zeros(2), "LSODA", rtol=1e-10, atol=1e-12
+        )
+        np.testing.assert_allclose(state, end.y[:, -1], atol=1e-8)
+        assert -0.21 < float(abscissa) < 0
+
+
 def test_wilson_and_cowans_hysteresis():
     """Wilson and Cowan (1972), Fig. 4: with no input a quiet state and an excited one."""
     model = eqb.WilsonCowan((12.0, 4.0, 13.0, 11.0), (1.2, 1.0), (2.8, 4.0))

@@ -142,10 +142,10 @@ def pronounce(
         if has_table(network) and chambers is not None:
             trapped = chambers.trapped(in_lanes(network), part.x.T, i.T)[0]
         verdict = jax.vmap(
-            lambda x, i, scale, trapped: judge(
-                network, x, i, scale, flow, trapped=trapped, final=final
+            lambda x, i, scale, trapped, dt: judge(
+                network, x, i, scale, flow, trapped=trapped, final=final, dt=dt
             )
-        )(part.x, i, part["scale"], trapped)
+        )(part.x, i, part["scale"], trapped, part["dt"])
         outcome = jnp.select(
             [verdict.stable, verdict.marginal, verdict.unstable, part["halt"] == Halt.ESCAPED],
             [Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE, Outcome.DIVERGED],

@@ -52,6 +52,10 @@ def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> B
     return jnp.abs(network.drive(x, i)) <= 16 * jnp.finfo(x.dtype).eps * terms
 
 
+WEAKEST = 40.0
+"""Steps over which the errors of a smooth network's trajectory are taken to add up, at most."""
+
+
 def is_near(x: Vector, point: Vector, scale: Scalar) -> Flag:
     """Whether x may rest because of this fixed point."""
     slack = 0.02 * jnp.maximum(jnp.abs(x), jnp.abs(point)) + 1e-4 * scale
@@ -99,6 +103,7 @@ def judge(
     *,
     trapped: Flag,
     final: Flag,
+    dt: Scalar,
 ) -> Verdict:
     """Judge the fixed point behind a halt, if there is one.
 
@@ -108,7 +113,8 @@ def judge(
 
     - *stable*: a believable point whose abscissa is below the marginal band, around which
       the trajectory is `trapped`, or at which it rests: by its residual or, at the end of the
-      journey (`final`), by its distance from the point;
+      journey (`final`), by its distance from the point, which the solver's errors account for
+      (the last step was `dt` long);
     - *unstable*: a believable point whose abscissa is above the band, where the trajectory
       has come to rest: it lies on the stable manifold up to rounding, and cannot leave;
     - *marginal*: at rest where the abscissa is zero within the band, at the end of the journey,
@@ -140,8 +146,11 @@ def judge(
     loosest = flow.tolerances(jnp.asarray(0), x.dtype)
     limit = loosest.steady_atol * scale + loosest.steady_rtol * jnp.abs(x)
     resting = jnp.all(jnp.abs(network.drift(x, i)) <= limit)
-    # Explicit steps at the edge of their stability bounce around a point for ever.
+    # Explicit steps at the edge of their stability bounce around a point for ever, and the errors
+    # of the steps keep a spiral that is damped by little in each from it.
+    damping = jnp.clip(-abscissa * dt, 1 / WEAKEST, None)
     bounce = loosest.steady_atol * scale + loosest.steady_rtol * jnp.max(jnp.abs(x))
+    bounce *= 1 if is_threshold_linear(network) else jnp.maximum(1, 0.5 / damping)
     resting |= final & believed & (jnp.max(jnp.abs(x - point)) <= bounce)
     stable = believed & (abscissa < -band) & (trapped | resting)
     unstable = resting & saddle & held
