@@ -79,30 +79,49 @@ def test_reproduce_refuses_a_folder_with_something_in_it(reproduced):
 
 def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cli.main(["sample", "--out", "a.parquet", "--draws", "600", "network:two-neuron"])
+    sample = ["sample", "--out", "pairs", "--draws", "600", "network:two-neuron"]
+    cli.main(sample)
     assert "600 inputs: 600 STABLE" in capsys.readouterr().out
-    cli.main(["train", "--samples", "a.parquet", "--out", "m", "--restarts", "2", "--steps", "300"])
+    cli.main(sample)
+    assert "600 pairs are in pairs" in capsys.readouterr().out
+    cli.main(["train", "--samples", "pairs", "--out", "m", "--restarts", "2", "--steps", "300"])
     trained = capsys.readouterr().out
     assert "test inputs        120" in trained
     assert "winner agreement" in trained
-    cli.main(["evaluate", "--model", "m", "--samples", "a.parquet"])
-    found = eqb.evaluate(eqb.load_model("m"), eqb.load_samples("a.parquet"))
+    cli.main(["evaluate", "--model", "m", "--samples", "pairs"])
+    found = eqb.evaluate(eqb.load_model("m"), eqb.open_samples("pairs")[:])
     assert f"normalised error   {float(found.normalised_error):.4f}" in capsys.readouterr().out
-    network = eqb.load_samples("a.parquet").network
-    np.testing.assert_array_equal(network.weights, eqb.two_neuron().weights)
+    stream = ["train", "--samples", "pairs", "--out", "s", "--stream", "--steps", "300"]
+    cli.main([*stream, "--checkpoints", "steps", "--every", "100"])
+    assert "mean squared error of the last 100 batches" in capsys.readouterr().out
+    assert eqb.load_model("s").hidden_size == 2
+    assert sorted(os.listdir("steps/steps")) == ["200", "300"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+def test_another_run_does_not_continue_a_store(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample = ["sample", "--out", "pairs", "--draws"]
+    cli.main([*sample, "300", "network:two-neuron"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*sample, "301", "network:two-neuron"])
+    assert caught.value.code == 2
+    what = "equilibrax: pairs was made with other settings: draws is 300 there, 301 here."
+    assert capsys.readouterr().err.strip() == what
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SystemExit) as caught:
-        cli.main(["sample", "--out", "a.parquet", "--draws", "600", "network:two-neuron"])
+        cli.main(["sample", "--out", "pairs", "--draws", "600", "network:two-neuron"])
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "equilibrax: No space left on device\n"
-    assert os.listdir(tmp_path) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("equilibrax: No space left on device")
 
 
 def test_networks_of_the_command_line(tmp_path):
@@ -141,7 +160,11 @@ MISTAKES = {
     "empty weights": ["sample", "--out", "a", "network:file", "--network.path", "empty.npy"],
     "an archive": ["sample", "--out", "a", "network:file", "--network.path", "archive.npy"],
     "huge seed": ["sample", "--out", "a", "--seed", str(2**80)],
-    "file to replace is a folder": ["sample", "--out", "folder", "--force"],
+    "a folder of another kind": ["sample", "--out", "folder"],
+    "nothing to repair": ["sample", "--out", "absent", "--repair"],
+    "half a cluster": ["sample", "--out", "a", "--processes", "2"],
+    "shard size": ["sample", "--out", "a", "--shard-size", "1000"],
+    "checkpoints in memory": ["train", "--samples", "a", "--out", "b", "--checkpoints", "c"],
 }
 
 
@@ -152,6 +175,7 @@ def test_a_mistake_is_one_line_and_exit_code_two(case, tmp_path, capsys, monkeyp
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "archive.npy").write_bytes(b"PK\x03\x04 but no archive")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "text").write_text("not what you think")
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(SystemExit) as caught:
         cli.main(MISTAKES[case])

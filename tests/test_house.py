@@ -12,7 +12,7 @@ import equilibrax as eqb
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
-ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "networks", "fixed_points", "families", "sampling", "approximation",
+ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_settings", "_resumable", "networks", "fixed_points", "families", "sampling", "approximation",
          "figures", "benchmark", "reproduce", "cli"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
@@ -21,11 +21,11 @@ PUBLIC = {
     "analyse", "basins", "follow_branch", "hopfield", "supralinear", "sweep",
     "AbstractInputs", "Approximation", "Enumeration", "Evaluation", "enumerate_fixed_points", "is_unique",
     "settled_event", "FeedForward", "FixedPointError",
-    "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "Training",
+    "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "SampleStore", "Training",
     "UniformCube", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
-    "from_graph", "load_model", "load_samples", "mixture_line", "normalised_error",
-    "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points",
-    "save_model", "save_samples", "sigmoid", "switch_point", "tanh", "threshold_linear",
+    "from_graph", "load_model", "mixture_line", "normalised_error",
+    "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "open_samples",
+    "save_model", "sigmoid", "switch_point", "tanh", "threshold_linear",
     "train", "two_neuron", "winner", "winner_agreement",
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_no_import_circle_within_a_room():
 
 
 def test_importing_needs_the_core_alone_and_initialises_no_device():
-    extras = ("tyro", "tqdm", "matplotlib", "pyarrow", "safetensors", "scipy")
+    extras = ("tyro", "tqdm", "matplotlib", "pyarrow", "safetensors", "scipy", "filelock", "orbax")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
         "import equilibrax; from jax._src import xla_bridge\n"

@@ -64,11 +64,12 @@ from .sampling import (
     AbstractInputs as AbstractInputs,
     Gaussian as Gaussian,
     Samples as Samples,
+    SampleStore as SampleStore,
     UniformCube as UniformCube,
-    load_samples as load_samples,
     mixture_line as mixture_line,
+    open_samples as open_samples,
     sample_fixed_points as sample_fixed_points,
-    save_samples as save_samples,
+    sample_to_store as sample_to_store,
 )
 
 _use_all_cores()

@@ -63,7 +63,7 @@ def mesh_for(inputs: Array, count: int | None = None) -> Mesh | None:
 
 def rows_over(mesh: Mesh) -> NamedSharding:
     """The sharding of an array whose rows are spread over the mesh."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def on_each_device(function: Callable, mesh: Mesh | None) -> Callable:
@@ -79,7 +79,7 @@ def on_each_device(function: Callable, mesh: Mesh | None) -> Callable:
         def here(arrays, *batches):
             return function(eqx.combine(arrays, rest), *batches)
 
-        rows = PartitionSpec(AXIS)
+        rows = PartitionSpec(mesh.axis_names)
         specs = (PartitionSpec(), *[rows for _ in batches])
         run = jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
         return run(arrays, *batches)
@@ -96,3 +96,16 @@ def put(tree: PyTree, sharding: Sharding) -> PyTree:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of an array that every device of the mesh has whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_all_of(mesh: Mesh | None, tree: PyTree) -> PyTree:
+    """The same pytree, which every device of the mesh has whole; as it is without a mesh."""
+    return tree if mesh is None else put(tree, replicated(mesh))
+
+
+def meet(where: str) -> None:
+    """Wait until every process is here; there is nothing to wait for if it is alone."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(where)

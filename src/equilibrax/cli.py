@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zipfile import BadZipFile
 
 import jax
@@ -18,10 +18,19 @@ from tyro.conf import subcommand
 
 from . import benchmark as timing, figures, reproduce as paper
 from ._files import check_absent, whole_folder, write_json
-from .approximation import approximate, evaluate, load_model, save_model
+from ._resumable import DamagedSettings
+from .approximation import (
+    FeedForward,
+    approximate,
+    cosine_adam,
+    evaluate,
+    load_model,
+    save_model,
+    train,
+)
 from .fixed_points import Flow
 from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
-from .sampling import UniformCube, load_samples, sample_fixed_points, save_samples
+from .sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,11 +185,37 @@ class Reproduce:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cluster:
+    """Several processes that make one store together; each is started with its own index."""
+
+    processes: int | None = None
+    """How many processes there are; a cluster's launcher is asked if absent."""
+    process: int | None = None
+    """Index of this one, from 0."""
+    coordinator: str | None = None
+    """Address and port of process 0, as 127.0.0.1:8476."""
+    join: bool = False
+    """Ask the cluster's launcher (Slurm, Open MPI, Kubernetes, Cloud TPU) for all three."""
+
+    def start(self) -> None:
+        """Meet the others, if there are any."""
+        explicit = (self.coordinator, self.processes, self.process)
+        if self.join or any(value is not None for value in explicit):
+            if not self.join and None in explicit:
+                raise ValueError("--processes, --process and --coordinator go together, or --join")
+            jax.distributed.initialize(*explicit)
+
+
+@dataclasses.dataclass(frozen=True)
 class Sample:
-    """Settle random inputs of a network and write (input, fixed point) pairs to Parquet."""
+    """Settle random inputs of a network and store the (input, fixed point) pairs.
+
+    The store is a folder of Parquet files. After a kill or a full disk the same command goes on
+    where it stopped.
+    """
 
     out: Path
-    """Parquet file to write."""
+    """Folder of the store; created if absent."""
     network: Network = Partitioned()
     """What to settle."""
     draws: int = 50_000
@@ -199,25 +234,44 @@ class Sample:
     """End of time, in the units of tau; 200 time constants if absent."""
     seed: int = 0
     """Of the inputs and of random networks."""
-    force: bool = False
-    """Replace an existing file."""
+    shard_size: int | None = None
+    """Inputs for each file, a power of two; some 8 MB of them if absent."""
+    repair: bool = False
+    """Read the whole store, and make what is damaged or missing again; the settings are those that
+    it was made with, whatever the other options."""
+    cluster: tyro.conf.OmitArgPrefixes[Cluster] = Cluster()
+
+    interrupted = "what is committed stays, and the same command goes on from there"
 
     def run(self) -> None:
         """Settle, write, and print how the inputs ended."""
-        check_absent(self.out, self.force)
+        self.cluster.start()
+        plan = self.recorded() if self.repair else None
+        plan = self.asked() if plan is None else plan
+        store = sample_to_store(self.out, **plan, repair=self.repair, progress=True)
+        if jax.process_index() == 0:
+            print(store.describe())
+            print(f"{len(store)} pairs are in {self.out}")
+
+    def asked(self) -> dict[str, Any]:
+        """What the options say."""
         key_inputs, key_network = jax.random.split(jax.random.key(self.seed))
-        samples = sample_fixed_points(
-            self.network.build(key_network),
-            UniformCube(self.low, self.high),
-            self.draws,
-            key=key_inputs,
-            method=Flow(rtol=self.rtol, atol=self.atol, t1=self.t1),
-            keep=self.keep,
-            progress=True,
-        )
-        save_samples(self.out, samples, overwrite=self.force)
-        print(samples.describe())
-        print(f"{len(samples)} pairs are in {self.out}")
+        return {
+            "network": self.network.build(key_network),
+            "inputs": UniformCube(self.low, self.high),
+            "n": self.draws,
+            "key": key_inputs,
+            "method": Flow(rtol=self.rtol, atol=self.atol, t1=self.t1),
+            "keep": self.keep,
+            "shard_size": self.shard_size,
+        }
+
+    def recorded(self) -> dict[str, Any] | None:
+        """What the store says; none if that is damaged, too."""
+        try:
+            return arguments_of(self.out)
+        except DamagedSettings:
+            return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +279,7 @@ class Train:
     """Train a feed-forward approximation on samples and write its weights as safetensors."""
 
     samples: Path
-    """Parquet file from `equilibrax sample`."""
+    """Store from `equilibrax sample`."""
     out: Path
     """Safetensors file to write."""
     hidden: int | None = None
@@ -238,16 +292,41 @@ class Train:
     """Pairs in each step."""
     test_share: float = 0.2
     """Share of the pairs that is held out for the test."""
+    stream: bool = False
+    """Read the pairs from the disk batch by batch, for stores that do not fit into memory: one
+    network is trained on all of them, and none is held out. Evaluate it on another store."""
+    checkpoints: Path | None = None
+    """Folder for checkpoints, with --stream: after a kill the same command goes on from there."""
+    every: int = 10_000
+    """Steps between two checkpoints."""
     seed: int = 0
     """Of initial weights and batches."""
     force: bool = False
     """Replace an existing file."""
 
+    @property
+    def interrupted(self) -> str:
+        """What is left, if the user ends the command."""
+        kept = self.checkpoints is not None
+        return (
+            "the same command goes on from the last checkpoint" if kept else "nothing was written"
+        )
+
     def run(self) -> None:
-        """Train, write, and print the evaluation."""
+        """Train, write, and print what came of it."""
         check_absent(self.out, self.force)
+        if self.checkpoints is not None and not self.stream:
+            raise ValueError("--checkpoints are written with --stream only")
+        store = open_samples(self.samples)
+        model, report = self.streamed(store) if self.stream else self.best(store)
+        save_model(self.out, model, overwrite=self.force)
+        print(report)
+        print(f"weights are in {self.out}")
+
+    def best(self, store: SampleStore) -> tuple[FeedForward, str]:
+        """The best of several networks, on samples in memory."""
         fitted = approximate(
-            load_samples(self.samples),
+            store[:],
             key=jax.random.key(self.seed),
             test_share=self.test_share,
             hidden=self.hidden,
@@ -256,9 +335,29 @@ class Train:
             batch_size=self.batch_size,
             progress=True,
         )
-        save_model(self.out, fitted.model, overwrite=self.force)
-        print(_describe(fitted.evaluation))
-        print(f"weights are in {self.out}")
+        return fitted.model, _describe(fitted.evaluation)
+
+    def streamed(self, store: SampleStore) -> tuple[FeedForward, str]:
+        """One network, on samples that stay on the disk."""
+        key_batches, key_model = jax.random.split(jax.random.key(self.seed))
+        first = store[:1]
+        hidden = store.network.num_neurons if self.hidden is None else self.hidden
+        sizes = (first.inputs.shape[1], hidden, first.rates.shape[1])
+        run = train(
+            FeedForward(*sizes, key=key_model),
+            store,
+            optimizer=cosine_adam(self.steps),
+            steps=self.steps,
+            batch_size=self.batch_size,
+            key=key_batches,
+            checkpoints=self.checkpoints,
+            every=self.every,
+            progress=True,
+        )
+        return (
+            run.model,
+            f"mean squared error of the last 100 batches {run.losses[-100:].mean():.6f}",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,11 +367,11 @@ class Evaluate:
     model: Path
     """Safetensors file from `equilibrax train` or `reproduce`."""
     samples: Path
-    """Parquet file from `equilibrax sample`, of other inputs than it was trained on."""
+    """Store from `equilibrax sample`, of other inputs than it was trained on."""
 
     def run(self) -> None:
         """Print the evaluation."""
-        print(_describe(evaluate(load_model(self.model), load_samples(self.samples))))
+        print(_describe(evaluate(load_model(self.model), open_samples(self.samples)[:])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -394,7 +493,8 @@ def main(args: list[str] | None = None) -> None:
         print(f"equilibrax: out of memory: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("equilibrax: interrupted, nothing was written", file=sys.stderr)
+        what = getattr(command, "interrupted", "nothing was written")
+        print(f"equilibrax: interrupted, {what}", file=sys.stderr)
         sys.exit(130)
 
 

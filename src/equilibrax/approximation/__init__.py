@@ -3,6 +3,7 @@
 from ._distill import (
     Approximation as Approximation,
     approximate as approximate,
+    cosine_adam as cosine_adam,
     distill as distill,
 )
 from ._export import load_model as load_model, save_model as save_model

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..sampling import Samples, mixture_line
+from ._batches import as_pairs
 from ._feedforward import FeedForward
-from ._train import as_pairs, check_fit
+from ._train import check_fit
 
 
 def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -> Float[Array, ""]:

@@ -1,17 +1,26 @@
-"""`train`: Adam over fixed points that stay on the device."""
+"""`train`: any Optax optimiser over fixed points, in memory or on disk."""
 
+import contextlib
 import functools
+import os
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from .. import _checks
-from .._progress import progress_meter
-from ..sampling import Samples
+from .._devices import on_all_of
+from .._progress import progress_bar
+from .._settings import described, program_of, versions
+from ..sampling import Samples, SampleStore
+from ._batches import Batch, Drawn, FromMemory, FromStore, batches_of
+from ._checkpoints import Checkpoints, checkpoints_in
 
 
 class Training(eqx.Module):
@@ -29,67 +38,121 @@ class Training(eqx.Module):
 
 def train(
     model: Any,
-    data: Samples | tuple[Array, Array],
+    data: Samples | SampleStore | tuple[Array, Array],
     *,
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 6000,
     batch_size: int = 256,
     key: Array,
+    mesh: Mesh | None = None,
+    checkpoints: str | os.PathLike | None = None,
+    every: int = 10_000,
     progress: bool = False,
 ) -> Training:
     r"""Fit a model to (input, fixed point) pairs by stochastic gradient descent.
 
     The loss is the mean squared error of a batch, $\langle |f(i) - r|^2 \rangle / n$,
-    r being the rates at the fixed point. All steps run in one compiled `jax.lax.scan`
-    over arrays that stay on the device; the batch of step t is drawn with replacement
-    and depends on `key` and t alone.
+    r being the rates at the fixed point. Many steps run in one compiled loop. The batch of step t
+    depends on `key` and t alone. From data in memory it is drawn with replacement. From a store,
+    which need not fit in there, each epoch gives every stable pair once, shuffled in two levels:
+    the shards of an epoch, and the pairs within some 30 MB of them; the next of these are read
+    while the devices work.
 
     **Arguments:**
 
     - `model`: an Equinox module that maps one input of shape `(n,)` to one output, as a
       `FeedForward`.
-    - `data`: `Samples`, of which the stable ones are used, or a pair of arrays
+    - `data`: `Samples` or a `SampleStore`, of which the stable ones are used, or a pair of arrays
       (inputs, targets) with the same number of rows.
     - `optimizer`: any Optax optimiser; `optax.adam(1e-3)` if absent.
     - `steps`: how many, at least one.
     - `batch_size`: pairs in each step.
     - `key`: PRNG key of the batches.
+    - `mesh`: devices over which each batch is spread, those of other processes included; one
+      device if absent. The result is the same to rounding. It pays for large models only.
+    - `checkpoints`: a folder, created if absent, in which model, optimiser and losses are saved
+      every `every` steps and at the end. Called again with the same arguments, a training that was
+      killed goes on from there and ends with the weights of one that was not; with more `steps`,
+      it goes further. It needs `pip install 'equilibrax[checkpoints]'`.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
-    **Returns:** a `Training`.
+    **Returns:** a `Training`, on one device.
 
     **Raises:** `ValueError` for no data, data that are not finite, data whose widths the
-    model does not fit, or fewer than one step.
+    model does not fit, fewer than one step, a batch that does not divide among the devices, or
+    checkpoints of a training with other arguments (and says which); `FileExistsError` if something
+    else is at `checkpoints`, `BlockingIOError` if another process is training there.
     """
-    inputs, targets = as_pairs(data)
     steps = _checks.integer("steps", steps)
     batch_size = _checks.integer("batch_size", batch_size)
+    every = _checks.integer("every", every)
     key = _checks.key(key)
     optimizer = adam(1e-3) if optimizer is None else optimizer
     if not isinstance(optimizer, optax.GradientTransformation):
         _checks.fail("optimizer", "be an Optax optimiser", f"is {optimizer!r}", TypeError)
-    check_fit(model, inputs, targets)
-    meter = progress_meter(steps, progress)
-    return _train(model, inputs, targets, optimizer, steps, batch_size, key, meter)
+    if mesh is not None and batch_size % mesh.size:
+        must = f"be a multiple of the mesh's {mesh.size} devices"
+        _checks.fail("batch_size", must, f"is {batch_size}")
+    source = batches_of(data, batch_size, key, mesh)
+    check_fit(model, *source.example)
+    with contextlib.ExitStack() as stack:
+        saved = None
+        if checkpoints is not None:
+            settings = _settings(model, optimizer, source, batch_size, key)
+            saved = stack.enter_context(checkpoints_in(Path(checkpoints), settings))
+        bar = stack.enter_context(progress_bar(steps, "training", "steps", progress))
+        return _train(model, source, optimizer, steps, mesh, saved, every, bar)
 
 
-def as_pairs(data: Samples | tuple[Array, Array]) -> tuple[Array, Array]:
-    """Inputs and targets, checked; the stable ones of samples."""
-    if isinstance(data, Samples):
-        stable = data.only_stable()
-        if len(stable) == 0:
-            _checks.fail("data", "hold a stable fixed point", f"holds none ({data.describe()})")
-        return stable.inputs, stable.rates
-    if not isinstance(data, tuple) or len(data) != 2:
-        must = "be Samples or a pair of arrays (inputs, targets)"
-        _checks.fail("data", must, f"is {type(data).__name__}", TypeError)
-    inputs, targets = (_checks.floating("data", array) for array in data)
-    if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets) or not len(inputs):
-        must = "hold two arrays of shapes (m, n) and (m, n_out) with m at least 1"
-        _checks.fail("data", must, f"has shapes {inputs.shape} and {targets.shape}")
-    _checks.finite("data", inputs)
-    _checks.finite("data", targets)
-    return inputs, targets
+def _train(
+    model: Any,
+    source: FromMemory | FromStore,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    mesh: Mesh | None,
+    saved: Checkpoints | None,
+    every: int,
+    bar: Any,
+) -> Training:
+    """Stretch by stretch, from the last checkpoint if there is one."""
+    parameters, static = eqx.partition(model, eqx.is_inexact_array)
+    arrays = on_all_of(mesh, (parameters, optimizer.init(parameters)))
+    done, losses = 0, [np.zeros(0, source.example[0].dtype)]
+    if saved is not None:
+        done, arrays, losses[0] = saved.latest(arrays, losses[0])
+        if done > steps:
+            must = f"be at least {done}, which are done already"
+            _checks.fail("steps", must, f"is {steps}")
+    bar.initial = bar.n = done
+    for piece, first, stop in source.stretches(done, steps, every):
+        bounds = (jnp.asarray(first), jnp.asarray(stop))
+        arrays, values = _advance(arrays, piece, on_all_of(mesh, bounds), static, optimizer)
+        losses.append(np.asarray(values)[: stop - first])
+        bar.update(stop - first)
+        if saved is not None and (stop % every == 0 or stop == steps):
+            saved.save(stop, arrays, np.concatenate(losses))
+    if mesh is not None:
+        arrays = jax.tree.map(lambda a: jnp.asarray(np.asarray(a.addressable_data(0))), arrays)
+    parameters, opt_state = arrays
+    return Training(eqx.combine(parameters, static), jnp.asarray(np.concatenate(losses)), opt_state)
+
+
+def _settings(model, optimizer, source, batch_size, key) -> dict[str, Any]:
+    """What the weights after some steps are a function of."""
+
+    def update(arrays, batch):
+        return one_step(arrays, batch, static, optimizer)
+
+    parameters, static = eqx.partition(model, eqx.is_inexact_array)
+    arrays = (parameters, optimizer.init(parameters))
+    return {
+        **versions("optax", "numpy"),
+        "batch_size": batch_size,
+        **described(key, "key"),
+        **source.settings(),
+        **described(model, "model"),
+        "model and optimizer": program_of(update, arrays, source.example),
+    }
 
 
 def check_fit(model: Any, inputs: Array, targets: Array) -> None:
@@ -106,33 +169,48 @@ def adam(rate: float) -> optax.GradientTransformation:
     return optax.adam(rate)
 
 
+def one_step(arrays: Any, batch: Batch, static: Any, optimizer: optax.GradientTransformation):
+    """Parameters and optimiser after one step, and the batch's loss before it."""
+    inputs, targets = batch
+
+    def loss(parameters):
+        predicted = jax.vmap(eqx.combine(parameters, static))(inputs)
+        return jnp.mean(jnp.square(predicted - targets))
+
+    parameters, opt_state = arrays
+    value, gradient = jax.value_and_grad(loss)(parameters)
+    updates, opt_state = optimizer.update(gradient, opt_state, parameters)
+    return (optax.apply_updates(parameters, updates), opt_state), value
+
+
 @eqx.filter_jit
-def _train(model, inputs, targets, optimizer, steps, batch_size, key, meter) -> Training:
-    start = meter.init()
-    run, state = fit(model, inputs, targets, optimizer, steps, batch_size, key, meter, start)
-    meter.close(state)
-    return run
+def _advance(arrays, piece, bounds, static, optimizer):
+    """All steps within the bounds, whose number need not be known to compile them."""
+    first, stop = bounds
+
+    def step(t, carry):
+        arrays, losses = carry
+        arrays, value = one_step(arrays, piece.batch(t), static, optimizer)
+        return arrays, losses.at[t - first].set(value)
+
+    losses = jnp.zeros(piece.longest, piece.inputs.dtype)
+    return jax.lax.fori_loop(first, stop, step, (arrays, losses))
 
 
 def fit(
     model, inputs, targets, optimizer, steps, batch_size, key, meter, meter_state
 ) -> tuple[Training, Any]:
-    """All steps, as one scan, and the state of the progress meter after them; not compiled
-    by itself, so that it can be batched."""
+    """All steps on data in memory as one scan, and the state of the progress meter after them; not
+    compiled by itself, so that it can be batched."""
     parameters, static = eqx.partition(model, eqx.is_inexact_array)
-
-    def loss(parameters, batch):
-        predicted = jax.vmap(eqx.combine(parameters, static))(inputs[batch])
-        return jnp.mean(jnp.square(predicted - targets[batch]))
+    piece = Drawn(inputs, targets, key, batch_size, None)
 
     def step(carry, t):
-        parameters, opt_state, meter_state = carry
+        arrays, meter_state = carry
         meter_state = meter.step(meter_state, t / steps)
-        batch = jax.random.randint(jax.random.fold_in(key, t), (batch_size,), 0, len(inputs))
-        value, gradient = jax.value_and_grad(loss)(parameters, batch)
-        updates, opt_state = optimizer.update(gradient, opt_state, parameters)
-        return (optax.apply_updates(parameters, updates), opt_state, meter_state), value
+        arrays, value = one_step(arrays, piece.batch(t), static, optimizer)
+        return (arrays, meter_state), value
 
-    carry = (parameters, optimizer.init(parameters), meter_state)
-    (parameters, opt_state, meter_state), losses = jax.lax.scan(step, carry, jnp.arange(steps))
+    carry = ((parameters, optimizer.init(parameters)), meter_state)
+    ((parameters, opt_state), meter_state), losses = jax.lax.scan(step, carry, jnp.arange(steps))
     return Training(eqx.combine(parameters, static), losses, opt_state), meter_state

@@ -1,8 +1,10 @@
 """Many inputs: their distributions, and the pairs (input, fixed point) that train.
 
-`_inputs` draws, `_sample` settles and keeps what is stable, `_store` puts it on disk.
+`_inputs` draws, `_sample` settles and keeps what is stable. `_store` does so on disk: `_header`
+says with which settings, `_shards` holds the rows, `_mesh` knows the devices and hosts.
 """
 
+from ._header import arguments_of as arguments_of
 from ._inputs import (
     AbstractInputs as AbstractInputs,
     Gaussian as Gaussian,
@@ -10,4 +12,8 @@ from ._inputs import (
     mixture_line as mixture_line,
 )
 from ._sample import Samples as Samples, sample_fixed_points as sample_fixed_points, split as split
-from ._store import load_samples as load_samples, save_samples as save_samples
+from ._store import (
+    SampleStore as SampleStore,
+    open_samples as open_samples,
+    sample_to_store as sample_to_store,
+)

@@ -102,6 +102,13 @@ def draw_inputs(
     return jax.vmap(draw)(indices)
 
 
+def key_of_block(key: Array, block: int) -> Array:
+    """The key of the inputs from block * 2**32 on, which are numbered from 0 again: the key itself
+    for the first block. No distribution of fewer than 2**32 numbers draws from the others' bits.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, block), 2**32 - 1) if block else key
+
+
 def mixture_line(
     partitions: tuple[int, ...], n: int, mixture: Float[Array, " m"]
 ) -> Float[Array, "m n"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -98,20 +98,10 @@ def sample_fixed_points(
 
     **Raises:** `ValueError` for a distribution of another width, or fewer than one draw.
     """
-    network = as_dynamics("network", network)
-    if not isinstance(inputs, AbstractInputs):
-        must = "be a distribution of inputs such as eqb.UniformCube(-1, 1)"
-        _checks.fail("inputs", must, f"is {inputs!r}", TypeError)
-    n_draws = _checks.integer("n_draws", n_draws)
+    plan = as_plan("n_draws", network, inputs, n_draws, key, method, keep)
+    network, n_draws, key, method = plan
     if n_draws > 2**32:
-        _checks.fail("n_draws", "be at most 2**32 for one key", f"is {n_draws}")
-    if keep not in ("stable", "all"):
-        _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
-    inputs.check(network.num_inputs)
-    key = _checks.key(key)
-    # What is not returned need not be known.
-    method = dataclasses.replace(as_flow(method), abscissa=False)
-
+        _checks.fail("n_draws", "be at most 2**32 in memory", f"is {n_draws}")
     size = min(max(1, BATCH // network.num_neurons), n_draws)
     batches, counts = [], {outcome: 0 for outcome in Outcome}
     with progress_bar(n_draws, "settling", "inputs", progress) as bar:
@@ -129,6 +119,23 @@ def sample_fixed_points(
             bar.update(min(size, n_draws - first))
     columns = [jnp.concatenate(parts) for parts in zip(*batches, strict=True)]
     return Samples(*columns, drawn=n_draws, counts=counts, network=network)
+
+
+def as_plan(
+    name: str, network: Any, inputs: Any, n: Any, key: Any, method: Any, keep: Any
+) -> tuple[AbstractDynamics, int, Array, Flow]:
+    """What is to be sampled, how many (the argument of this name), from which key and how; or an
+    error that says what is wrong."""
+    network = as_dynamics("network", network)
+    if not isinstance(inputs, AbstractInputs):
+        must = "be a distribution of inputs such as eqb.UniformCube(-1, 1)"
+        _checks.fail("inputs", must, f"is {inputs!r}", TypeError)
+    n = _checks.integer(name, n)
+    if keep not in ("stable", "all"):
+        _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
+    inputs.check(network.num_inputs)
+    # What is not returned need not be known.
+    return network, n, _checks.key(key), dataclasses.replace(as_flow(method), abscissa=False)
 
 
 @eqx.filter_jit

@@ -1,104 +1,269 @@
-"""Samples on disk: one Parquet file, written whole or not at all."""
+"""Samples on disk: a folder of shards that survives whatever ends the process that writes it.
 
-import io
-import json
+    _settings.json           what was sampled, and with which versions and tolerances
+    _settings.safetensors    the arrays among that: weights, bounds, the key
+    shard-00000000-....parquet, shard-00000001-....parquet, ...
+
+Shard k holds the inputs k * shard_size and on, and is a function of the settings and k alone.
+"""
+
 import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from .. import _checks
-from .._files import write_whole
-from ..fixed_points import Outcome
-from ..networks import RateNetwork
-from ..networks._transfer import TRANSFERS
-from ._sample import Samples
+from .._devices import meet
+from .._progress import progress_bar
+from .._resumable import explained, read_settings, taken_up
+from ..fixed_points import Flow, Outcome
+from ..fixed_points._outcome import in_words
+from ..networks import AbstractDynamics
+from ._header import STORE, network_of, num_shards, settings_of
+from ._inputs import AbstractInputs
+from ._mesh import groups_of, is_mine, settle_shards
+from ._sample import BATCH, Samples, as_plan
+from ._shards import COLUMNS, DamagedShard, Shard, committed, look_at, read_shard, write_shard
 
-FORMAT = "equilibrax-samples-1"
-"""Name and version of the layout."""
+SMALLEST_SHARD = 256
 
 
-def save_samples(path: str | os.PathLike, samples: Samples, *, overwrite: bool = False) -> None:
-    """Write samples to one Parquet file, readable by DuckDB, Polars and pandas.
+def sample_to_store(
+    path: str | os.PathLike,
+    network: AbstractDynamics,
+    inputs: AbstractInputs,
+    n: int,
+    *,
+    key: Array,
+    method: Flow | None = None,
+    keep: Literal["stable", "all"] = "stable",
+    shard_size: int | None = None,
+    repair: bool = False,
+    progress: bool = False,
+) -> "SampleStore":
+    """Draw n inputs, settle them, and write what `sample_fixed_points` would return to a folder.
 
-    Columns `inputs`, `rates` and `state` are fixed-size lists of length n, `outcome` is
-    the int8 of `Outcome`; the file's metadata hold `drawn`, the counts and the network.
-    The file appears under its name only when it is complete and on the disk.
+    The inputs are settled shard by shard, one on each device at a time, and written while the next
+    are settled. A shard is there whole or not at all. Called again with the same arguments, after
+    a kill, a full disk or a power cut, this goes on with the shards that are missing, and the store
+    is in the end the same to the last bit as one that was never interrupted. Nothing in it depends
+    on how many devices or processes made it. Under `jax.distributed` every process calls this with
+    the same arguments and a path that all of them see, and makes its own shards.
 
     **Arguments:**
 
-    - `path`: of the file.
-    - `samples`: what to write.
-    - `overwrite`: replace a file of this name.
+    - `path`: of the folder; it is created if absent.
+    - `network`, `inputs`, `key`, `method`, `keep`: as for `sample_fixed_points`.
+    - `n`: how many inputs to draw.
+    - `shard_size`: how many of them are drawn for each shard, a power of two of at least 256; if
+      absent, some 8 MB of them, or an eighth of a small sample.
+    - `repair`: read every shard that is there, and make those again that are damaged.
+    - `progress`: show a progress bar, unless the standard error is not a terminal.
 
-    **Raises:** `FileExistsError` if the file exists and may not be replaced; `ValueError`
-    for other dynamics than a `RateNetwork`, and for a transfer function of the user's own, which
-    no file can hold; `OSError` from the disk, in which case nothing is left behind and an older
-    file stays.
+    **Returns:** the `SampleStore`.
+
+    **Raises:** `ValueError` if the store at `path` was made with other settings (and says which
+    one), is damaged, or of a newer version; `FileExistsError` if something else is at `path`;
+    `BlockingIOError` if another process is writing there; any other `OSError` from the disk, after
+    which the same call goes on.
     """
-    # Here, since the core works without it.
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    network, n, key, method = as_plan("n", network, inputs, n, key, method, keep)
+    size = _default_size(n, network) if shard_size is None else _shard_size(shard_size)
+    settings = settings_of(network, inputs, n, key, method, keep, size)
+    folder = Path(path)
+    with taken_up(folder, STORE, settings, repair=repair) as store:
+        there = {shard.index: shard for shard in _sound_shards(folder, store, repair)}
+        mine = [index for index in range(num_shards(settings)) if is_mine(index)]
+        missing = [index for index in mine if index not in there]
+        drawn = {index: min(size, n - index * size) for index in mine}
+        bar = progress_bar(sum(drawn.values()), "settling", "inputs", progress)
+        with explained(folder), bar, ThreadPoolExecutor(1) as writer:
+            counts = _sum_counts(there.values())
+            bar.initial = bar.n = sum(counts.values())
 
-    network = samples.network
-    if not isinstance(network, RateNetwork):
-        _checks.fail("samples", "have a RateNetwork, to be stored", f"has {network!r}")
-    if network.transfer.name not in TRANSFERS:
-        must = f"have a network whose transfer function is one of {', '.join(TRANSFERS)}"
-        _checks.fail("samples", must, "has one with a function of your own")
-    n = network.num_neurons
-    columns = {"outcome": pa.array(np.asarray(samples.outcome))}
-    for name in ("inputs", "rates", "state"):
-        flat = pa.array(np.asarray(getattr(samples, name)).ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, n)
-    header = {
-        "format": FORMAT,
-        "drawn": samples.drawn,
-        "counts": {outcome.name: count for outcome, count in samples.counts.items()},
-        "convention": network.convention,
-        "partitions": network.partitions,
-        "transfer": network.transfer.name,
-    }
-    arrays = io.BytesIO()
-    np.savez(arrays, *(np.asarray(leaf) for leaf in jax.tree.leaves(network)))
-    metadata = {"equilibrax": json.dumps(header), "equilibrax-network": arrays.getvalue()}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    write_whole(path, lambda file: pq.write_table(table, file), overwrite=overwrite)
+            def finish(pending: deque[Future]) -> None:
+                while pending:
+                    for outcome, count in pending.popleft().result().items():
+                        counts[outcome] += count
+                bar.set_postfix_str(in_words(counts), refresh=False)
+                bar.update(sum(counts.values()) - bar.n)
+
+            def write(index: int, columns: dict[str, Array]) -> dict[Outcome, int]:
+                return _write(folder, store, index, columns, drawn[index], keep)
+
+            pending: deque[Future] = deque()
+            for group in groups_of(missing):
+                # The devices settle this group while the thread writes the one before.
+                made = settle_shards(network, inputs, key, group, size, method)
+                finish(pending)
+                for index, columns in zip(group, made, strict=True):
+                    pending.append(writer.submit(write, index, columns))
+            finish(pending)
+        meet("equilibrax: all shards are written")
+        return open_samples(folder, network=network)
 
 
-def load_samples(path: str | os.PathLike) -> Samples:
-    """Read samples back, onto the device.
+def open_samples(
+    path: str | os.PathLike, *, network: AbstractDynamics | None = None, partial: bool = False
+) -> "SampleStore":
+    """Open what `sample_to_store` has written, without reading any of the samples.
 
-    **Raises:** `FileNotFoundError`; `ValueError` for a file that is not one of ours, is
-    damaged, or was written by another version.
+    **Arguments:**
+
+    - `path`: of the folder.
+    - `network`: what was settled, where the store cannot hold it since a class or a function of
+      your own is part of it.
+    - `partial`: open a store some of whose shards are missing, too.
+
+    **Returns:** a `SampleStore`.
+
+    **Raises:** `FileNotFoundError`; `ValueError` for a folder that is not a store, is not complete,
+    is damaged, or was written by a newer version, and for another network.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    folder = Path(path)
+    settings, store = read_settings(folder, STORE)
+    network = network_of(folder, settings, network)
+    shards = [look_at(file, store) for file in committed(folder).values()]
+    found = SampleStore(folder, settings, store, network, shards)
+    if not shards:
+        raise ValueError(f"{folder} holds no samples yet: none of its shards is there.")
+    if found.missing and not partial:
+        first = ", ".join(map(str, found.missing[:5])) + (", ..." * (len(found.missing) > 5))
+        raise ValueError(
+            f"{folder} is not complete: {len(found.missing)} of {num_shards(settings)} shards are "
+            f"missing ({first}). The command that began it makes them; partial=True opens it so."
+        )
+    return found
 
-    try:
-        table = pq.read_table(Path(path))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
-    metadata = table.schema.metadata or {}
-    if b"equilibrax" not in metadata:
-        raise ValueError(f"{path} was not written by equilibrax: its metadata name no samples.")
-    header = json.loads(metadata[b"equilibrax"])
-    if header["format"] != FORMAT:
-        raise ValueError(f"{path} has format {header['format']}, and this version reads {FORMAT}.")
-    with np.load(io.BytesIO(metadata[b"equilibrax-network"])) as stored:
-        weights, bias, tau, *parameters = (jnp.asarray(stored[name]) for name in stored.files)
-    transfer = TRANSFERS[header["transfer"]](*parameters)
-    network = RateNetwork(
-        weights, bias, tau, transfer, header["convention"], partitions=tuple(header["partitions"])
-    )
-    n = network.num_neurons
-    columns = [
-        table.column(name).combine_chunks().flatten().to_numpy().reshape(-1, n)
-        for name in ("inputs", "rates", "state")
-    ]
-    outcome = table.column("outcome").combine_chunks().to_numpy()
-    counts = {outcome: header["counts"].get(outcome.name, 0) for outcome in Outcome}
-    arrays = [jnp.asarray(column) for column in (*columns, outcome)]
-    return Samples(*arrays, drawn=header["drawn"], counts=counts, network=network)
+
+class SampleStore:
+    """Samples on disk, which are read when they are asked for: `store[1000:2000]` is `Samples`.
+
+    What is read is compared with its digest first.
+
+    - `path`: of the folder.
+    - `settings`: what it was made with, a flat dictionary by name.
+    - `identity`: a digest of these.
+    - `network`: what was settled.
+    - `shards`: the files.
+    - `drawn`: how many inputs were drawn; `len(store)` of them are held here.
+    - `counts`: how many of the inputs drawn ended in each `Outcome`.
+    - `missing`: the shards that are still to be made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: dict[str, Any],
+        identity: str,
+        network: AbstractDynamics,
+        shards: list[Shard],
+    ):
+        self.path = path
+        self.settings = settings
+        self.identity = identity
+        self.network = network
+        self.shards = shards
+        self.counts = _sum_counts(shards)
+        self.drawn = sum(self.counts.values())
+        there = {shard.index for shard in shards}
+        self.missing = [k for k in range(num_shards(settings)) if k not in there]
+        self._ends = np.cumsum([0, *(shard.rows for shard in shards)])
+        self._last: tuple[int, dict[str, np.ndarray]] = (-1, {})
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, rows: slice) -> Samples:
+        """These rows, on the device.
+
+        **Raises:** `ValueError` if a shard does not hold what was written.
+        """
+        if not isinstance(rows, slice) or rows.step not in (None, 1):
+            _checks.fail("rows", "be a slice without a step", f"is {rows!r}", TypeError)
+        low, high, _ = rows.indices(len(self))
+        columns = [jnp.asarray(column) for column in self.read(low, max(low, high)).values()]
+        return Samples(*columns, drawn=self.drawn, counts=self.counts, network=self.network)
+
+    def __repr__(self) -> str:
+        return f"SampleStore({str(self.path)!r}: {self.describe()})"
+
+    def describe(self) -> str:
+        """The counts in one line."""
+        return f"{self.drawn} inputs: {in_words(self.counts)}"
+
+    def read(self, low: int, high: int) -> dict[str, np.ndarray]:
+        """The rows from `low` to `high`, by column, as NumPy arrays."""
+        first = max(0, int(np.searchsorted(self._ends, low, side="right")) - 1)
+        parts = []
+        for k in range(min(first, len(self.shards) - 1), len(self.shards)):
+            start = self._ends[k]
+            if parts and start >= high:
+                break
+            columns = self.read_shard(k)
+            here = slice(max(low - start, 0), max(high - start, 0))
+            parts.append({name: column[here] for name, column in columns.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+
+    def read_shard(self, k: int) -> dict[str, np.ndarray]:
+        """All rows of the k-th shard that is there; the last one read is kept at hand."""
+        if self._last[0] != k:
+            self._last = (k, read_shard(self.shards[k]))
+        return self._last[1]
+
+
+def _default_size(n: int, network: AbstractDynamics) -> int:
+    wanted = max(1, min(BATCH // network.num_neurons, n // 8))
+    return max(SMALLEST_SHARD, 2 ** (wanted.bit_length() - 1))
+
+
+def _shard_size(size: Any) -> int:
+    size = _checks.integer("shard_size", size, minimum=SMALLEST_SHARD)
+    if size & (size - 1) or size > 2**32:
+        _checks.fail("shard_size", "be a power of two of at most 2**32", f"is {size}")
+    return size
+
+
+def _sound_shards(folder: Path, store: str, repair: bool) -> Iterator[Shard]:
+    """This process's shards that are there; to repair, each is read, and removed if damaged."""
+    for index, file in committed(folder).items():
+        if is_mine(index):
+            try:
+                shard = look_at(file, store)
+                if repair:
+                    read_shard(shard)
+            except DamagedShard:
+                if not repair:
+                    raise
+                file.unlink()
+            else:
+                yield shard
+
+
+def _write(
+    folder: Path, store: str, index: int, columns: dict[str, Array], drawn: int, keep: str
+) -> dict[Outcome, int]:
+    """Commit one shard; how its inputs ended."""
+    rows = {name: np.asarray(column)[:drawn] for name, column in columns.items()}
+    tally = np.bincount(rows["outcome"], minlength=len(Outcome))
+    counts = {outcome: int(tally[outcome]) for outcome in Outcome}
+    if keep == "stable" and counts[Outcome.STABLE] < drawn:
+        stable = rows["outcome"] == Outcome.STABLE
+        rows = {name: column[stable] for name, column in rows.items()}
+    write_shard(folder, store, index, rows, {o.name: c for o, c in counts.items() if c})
+    return counts
+
+
+def _sum_counts(shards) -> dict[Outcome, int]:
+    """How many of all inputs of these shards ended in each outcome."""
+    counts = {outcome: 0 for outcome in Outcome}
+    for shard in shards:
+        for outcome, count in shard.counts.items():
+            counts[outcome] += count
+    return counts

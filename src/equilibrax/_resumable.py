@@ -1,0 +1,168 @@
+"""Folders that a run which was ended, however, is taken up again in.
+
+    _settings.json           what the run was made with
+    _settings.safetensors    the arrays among that
+
+A folder belongs to the settings that it was begun with, and has one writer at a time.
+"""
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ._devices import meet
+from ._files import check_absent, write_whole
+from ._settings import digest_of, first_difference, sealed, unsealed
+
+HEADER, ARRAYS = "_settings.json", "_settings.safetensors"
+"""Readers of Parquet skip what begins so, and take a whole folder of shards as one table."""
+
+LOCK = ".lock-{}"
+
+
+class Kind(NamedTuple):
+    """A kind of folder."""
+
+    what: str
+    """In words, as "a store of samples"."""
+    format: str
+    version: int
+    files: re.Pattern
+    """Names of what it holds beside the settings."""
+
+
+class DamagedSettings(ValueError):
+    """A folder whose settings are not what was written."""
+
+
+@contextlib.contextmanager
+def taken_up(
+    path: Path, kind: Kind, settings: dict[str, Any], *, repair: bool = False
+) -> Iterator[str]:
+    """The folder, created if absent, with these settings and no other writer meanwhile.
+
+    Yields its identity. To `repair` is to write settings again that are damaged. Of several
+    processes, each calls this, and the first one creates.
+
+    **Raises:** `ValueError` for other settings, by name; `FileExistsError` if something else is
+    there; `BlockingIOError` if another process is writing.
+    """
+    check_absent(path, overwrite=True, folder=True)
+    if path.exists():
+        _refuse_foreign(path, kind)
+    path.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as locks:
+        for lock in _locks_of(path):
+            locks.enter_context(_locked(lock))
+        if jax.process_index() == 0:
+            _create(path, kind, settings, repair)
+        meet(f"equilibrax: {path} has its settings")
+        found, identity = read_settings(path, kind)
+        refuse_difference(path, found, settings)
+        yield identity
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """An error of the disk says what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        what = f"{error.strerror}; what is committed stays, and the same command goes on from there"
+        raise OSError(error.errno, what, error.filename or str(path)) from error
+
+
+def read_settings(path: Path, kind: Kind) -> tuple[dict[str, Any], str]:
+    """All settings by name, and the identity of the folder that has them.
+
+    **Raises:** `FileNotFoundError`; `ValueError` for another kind of folder, or a newer version;
+    `DamagedSettings`.
+    """
+    import safetensors.numpy
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if not (path / HEADER).is_file():
+        raise ValueError(f"{path} is not {kind.what}: it has no {HEADER}")
+    text = (path / HEADER).read_bytes()
+    try:
+        header = unsealed(text)
+    except ValueError as error:
+        raise DamagedSettings(f"{path / HEADER} is damaged: {error}") from error
+    if header["format"] != kind.format or header["version"] > kind.version:
+        have, reads = f"{header['format']} {header['version']}", f"{kind.format} {kind.version}"
+        raise ValueError(f"{path} has format {have}, and this version reads {reads}")
+    content = (path / ARRAYS).read_bytes() if (path / ARRAYS).exists() else b""
+    if digest_of(content) != header["arrays"]:
+        raise DamagedSettings(f"{path / ARRAYS} is damaged: its content is not what was written")
+    return {**header["settings"], **safetensors.numpy.load(content)}, digest_of(text)
+
+
+def refuse_difference(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raise `ValueError` unless the folder has the settings that are wanted here."""
+    difference = first_difference(there, here)
+    if difference:
+        raise ValueError(f"{path} was made with other settings: {difference}.")
+
+
+def _create(path: Path, kind: Kind, settings: dict[str, Any], repair: bool) -> None:
+    """Write the settings, unless they are there; and clear away what was never finished."""
+    import safetensors.numpy
+
+    for file in path.glob(".*.unfinished"):
+        file.unlink()
+    if (path / HEADER).exists():
+        try:
+            refuse_difference(path, read_settings(path, kind)[0], settings)
+        except DamagedSettings:
+            if not repair:
+                raise
+        else:
+            return
+    arrays = {k: v for k, v in settings.items() if isinstance(v, np.ndarray)}
+    plain = {k: v for k, v in settings.items() if k not in arrays}
+    content = safetensors.numpy.save(arrays)
+    header = {"format": kind.format, "version": kind.version, "arrays": digest_of(content)}
+    text = sealed({**header, "settings": plain}).encode()
+    write_whole(path / ARRAYS, lambda file: file.write(content), overwrite=True)
+    write_whole(path / HEADER, lambda file: file.write(text), overwrite=True)
+
+
+def _refuse_foreign(path: Path, kind: Kind) -> None:
+    if not path.is_dir():
+        raise FileExistsError(f"{path} exists and is not a folder")
+    for file in path.iterdir():
+        ours = file.name in (HEADER, ARRAYS) or kind.files.fullmatch(file.name)
+        passing = file.name.startswith(LOCK.format("")) or file.name.endswith(".unfinished")
+        if not ours and not passing:
+            raise FileExistsError(f"{path} is a folder of another kind: it holds {file.name}")
+
+
+def _locks_of(path: Path) -> list[Path]:
+    """This process's lock; and, for the first one, those of a larger job that may still write."""
+    mine = [path / LOCK.format(jax.process_index())]
+    if jax.process_index() > 0:
+        return mine
+    there = {int(lock.name.split("-")[1]): lock for lock in path.glob(LOCK.format("*"))}
+    return mine + [lock for index, lock in there.items() if index >= jax.process_count()]
+
+
+@contextlib.contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """A lock that the kernel holds, and that is gone with the process however it ends."""
+    import filelock
+
+    try:
+        with filelock.FileLock(lock, blocking=False):
+            yield
+    except filelock.Timeout as error:
+        what = "another process is writing there"
+        raise BlockingIOError(errno.EWOULDBLOCK, what, str(lock.parent)) from error

@@ -1,0 +1,124 @@
+"""What something on disk was made with, by name, so that a difference can be named.
+
+Settings are a flat dictionary: `network.convention` is a word, `network.weights` an array, and
+`network.class` the name of the class that has them.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PLAIN = (str, int, float, bool, type(None))
+
+DECISIVE = ("equilibrax", "jax", "jaxlib", "diffrax", "equinox")
+"""Packages of which another version may round in another way."""
+
+
+def described(value: Any, name: str) -> dict[str, Any]:
+    """The settings that `value` holds: arrays as NumPy's, modules field by field. What is neither,
+    a function say, is named by its class alone: compare its `program_of`, too."""
+    if isinstance(value, PLAIN):
+        return {name: value}
+    if isinstance(value, (list, tuple)) and all(isinstance(part, PLAIN) for part in value):
+        return {name: list(value)}
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        data = np.asarray(jax.random.key_data(value))
+        return {f"{name}.class": str(jax.random.key_impl(value)), name: data}
+    if eqx.is_array_like(value):
+        return {name: np.asarray(value)}
+    parts = {}
+    if isinstance(value, eqx.Module):
+        fields = [field.name for field in dataclasses.fields(value)]  # pyright: ignore
+        parts = {field: getattr(value, field) for field in fields}
+    elif isinstance(value, (list, tuple)):
+        parts = {str(k): part for k, part in enumerate(value)}
+    elif isinstance(value, dict):
+        parts = value
+    found = {f"{name}.class": type(value).__qualname__}
+    for part in parts:
+        found |= described(parts[part], f"{name}.{part}")
+    return found
+
+
+def rebuilt(settings: Mapping[str, Any], name: str, classes: Mapping[str, type]) -> Any:
+    """What was described under this name, made of these classes.
+
+    **Raises:** `LookupError` if it is, or holds, anything else: a function, or a class of a user's
+    own.
+    """
+    kind = settings.get(f"{name}.class")
+    if kind is None:
+        return settings[name]
+    if name in settings:
+        return jax.random.wrap_key_data(settings[name], impl=kind)
+    if kind not in classes:
+        raise LookupError(f"{name} is a {kind}, which no file can hold")
+    within = [key[len(name) + 1 :] for key in settings if key.startswith(f"{name}.")]
+    fields = dict.fromkeys(key.split(".")[0] for key in within if key != "class")
+    return classes[kind](
+        **{field: rebuilt(settings, f"{name}.{field}", classes) for field in fields}
+    )
+
+
+def program_of(function: Callable, *examples: Any) -> str:
+    """The digest of what `function` computes of arguments of these shapes: a function whose text
+    has changed, or that holds other numbers, has another one."""
+    program: Any = eqx.filter_jit(function)
+    return digest_of(program.lower(*examples).as_text().encode())
+
+
+def digest_of(*parts: Any) -> str:
+    """16 hexadecimal digits of the bytes of these buffers, in this order."""
+    whole = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        whole.update(part)
+    return whole.hexdigest()
+
+
+def versions(*more: str) -> dict[str, str]:
+    """What decides on the last bit of an answer, by name: the platform, and these packages, too."""
+    packages = {f"version of {package}": version(package) for package in (*DECISIVE, *more)}
+    return {"platform": jax.default_backend(), **packages}
+
+
+def first_difference(left: Mapping[str, Any], right: Mapping[str, Any]) -> str | None:
+    """The first setting that is not the same in both, with both values, in words."""
+    for name in [*left, *(name for name in right if name not in left)]:
+        a, b = left.get(name, "absent"), right.get(name, "absent")
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+            if (a.dtype, a.shape) != (b.dtype, b.shape):
+                return f"{name} is {a.dtype}{list(a.shape)} there, {b.dtype}{list(b.shape)} here"
+            if not np.array_equal(a, b):
+                where = tuple(int(k) for k in np.argwhere(a != b)[0])
+                return f"{name}{list(where) or ''} is {a[where]} there, {b[where]} here"
+        elif isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a != b:
+            return f"{name} is {a} there, {b} here"
+    return None
+
+
+def sealed(content: Mapping[str, Any]) -> str:
+    """Content as JSON, together with its digest."""
+    return json.dumps({"digest": _seal(content), **content}, indent=1)
+
+
+def unsealed(text: str | bytes) -> dict[str, Any]:
+    """The content of what was sealed.
+
+    **Raises:** `ValueError` if it is not what was written.
+    """
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.pop("digest", None) != _seal(content):
+        raise ValueError("its content is not what was written")
+    return content
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return digest_of(json.dumps(content, sort_keys=True).encode())

@@ -1,0 +1,86 @@
+"""What the samples of a store are a function of, as settings; and back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from .._resumable import Kind, read_settings, refuse_difference
+from .._settings import described, program_of, rebuilt, versions
+from ..fixed_points import Flow
+from ..networks import AbstractDynamics, LeakyRNN, RateNetwork, WilsonCowan, as_dynamics
+from ..networks._transfer import TRANSFERS
+from ._inputs import Gaussian, UniformCube
+from ._shards import NAME
+
+STORE = Kind("a store of samples", "equilibrax-store", 1, NAME)
+
+READABLE = {
+    kind.__qualname__: kind
+    for kind in (
+        RateNetwork, LeakyRNN, WilsonCowan, *TRANSFERS.values(), UniformCube, Gaussian, Flow
+    )
+}  # fmt: skip
+"""The classes that a store's settings can be turned back into."""
+
+
+def settings_of(network, inputs, n, key, method, keep, size) -> dict[str, Any]:
+    """Everything that the samples depend on, by name."""
+
+    def draw(inputs, key):
+        return inputs.draw(key, network.num_inputs, network.dtype)
+
+    return {
+        **versions(),
+        "draws": n,
+        "shard_size": size,
+        "keep": keep,
+        **described(key, "key"),
+        **settings_of_network(network),
+        **described(inputs, "inputs"),
+        "distribution": program_of(draw, inputs, key),
+        **described(method, "method"),
+    }
+
+
+def settings_of_network(network: AbstractDynamics) -> dict[str, Any]:
+    """Its parameters, and the equation that they stand in."""
+
+    def equation(network, x, i):
+        return network.vector_field(jnp.zeros((), x.dtype), x, i), network.rates(x)
+
+    x, i = (jnp.zeros(size, network.dtype) for size in (network.num_neurons, network.num_inputs))
+    return {**described(network, "network"), "equation": program_of(equation, network, x, i)}
+
+
+def num_shards(settings: dict[str, Any]) -> int:
+    """How many shards there are in the end."""
+    return -(-settings["draws"] // settings["shard_size"])
+
+
+def network_of(folder: Path, settings: dict[str, Any], given: Any) -> AbstractDynamics:
+    """The network that these settings hold, or the one that is given, if it is the same."""
+    if given is not None:
+        network = as_dynamics("network", given)
+        refuse_difference(folder, settings, {**settings, **settings_of_network(network)})
+        return network
+    try:
+        return rebuilt(settings, "network", READABLE)
+    except LookupError as error:
+        raise ValueError(f"{folder}: {error}: pass it as `network`.") from error
+
+
+def arguments_of(path: str | os.PathLike) -> dict[str, Any]:
+    """The arguments that `sample_to_store` was called with, to call it again.
+
+    **Raises:** `FileNotFoundError`; `ValueError` for a folder that is not a store, whose settings
+    are damaged, or hold a class or a function of a user's own.
+    """
+    settings, _ = read_settings(Path(path), STORE)
+    objects = ("network", "inputs", "method", "key")
+    try:
+        found = {name: rebuilt(settings, name, READABLE) for name in objects}
+    except LookupError as error:
+        raise ValueError(f"{path}: {error}.") from error
+    return {**found, "n": settings["draws"], **{k: settings[k] for k in ("keep", "shard_size")}}

@@ -1,0 +1,133 @@
+"""One shard: a Parquet file that is there whole, under a name that holds its digest, or not at all.
+
+The file's presence is the commit. Its footer says which store it belongs to and how its inputs
+ended; its content is compared with the digest in its name before any of it is parsed.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .._files import write_whole
+from .._settings import digest_of, sealed, unsealed
+from ..fixed_points import Outcome
+
+COLUMNS = ("inputs", "rates", "state", "outcome")
+
+NAME = re.compile(r"shard-(\d{8,})-([0-9a-f]{16})\.parquet")
+
+
+class DamagedShard(ValueError):
+    """A shard that does not hold what was written."""
+
+    def __init__(self, path: Path, why: object):
+        self.path = path
+        remedy = "the same command with --repair (repair=True) makes it again"
+        why = " ".join(str(why).split())
+        super().__init__(f"{path.parent}: the shard {path.name} is damaged ({why}); {remedy}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """What is known of a shard without reading it: how many inputs were kept, and how all ended."""
+
+    path: Path
+    index: int
+    rows: int
+    counts: dict[Outcome, int]
+
+
+def write_shard(
+    folder: Path,
+    store: str,
+    index: int,
+    columns: Mapping[str, np.ndarray],
+    counts: Mapping[str, int],
+) -> None:
+    """Commit these rows as the store's shard of this index.
+
+    **Raises:** `OSError` from the disk, in which case nothing is left behind.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {}
+    for name in COLUMNS:
+        column = np.ascontiguousarray(columns[name])
+        flat = pa.array(column.ravel())
+        wide = column.ndim == 2
+        arrays[name] = pa.FixedSizeListArray.from_arrays(flat, column.shape[1]) if wide else flat
+    rows = len(columns["outcome"])
+    header = sealed({"store": store, "shard": index, "rows": rows, "counts": dict(counts)})
+    table = pa.table(arrays).replace_schema_metadata({"equilibrax": header})
+    sink = pa.BufferOutputStream()
+    # Random numbers are neither repeated nor worth compressing.
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
+    content = sink.getvalue()
+    name = f"shard-{index:08d}-{digest_of(content)}.parquet"
+    write_whole(folder / name, lambda file: file.write(content), overwrite=True)
+
+
+def committed(folder: Path) -> dict[int, Path]:
+    """The shards that are there, by index, in order.
+
+    **Raises:** `DamagedShard` if there are two of one index.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = NAME.fullmatch(path.name)
+        if match and found.setdefault(int(match[1]), path) != path:
+            raise DamagedShard(path, f"{found[int(match[1])].name} is there, too")
+    return found
+
+
+def look_at(path: Path, store: str) -> Shard:
+    """What the shard's footer says.
+
+    **Raises:** `DamagedShard` if it cannot be read, or is not of this store.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        footer = pq.read_metadata(path)
+        header = unsealed((footer.metadata or {})[b"equilibrax"])
+    except (pa.ArrowException, OSError, KeyError, ValueError, MemoryError) as error:
+        raise DamagedShard(path, error) from error
+    match = NAME.fullmatch(path.name)
+    index = int(match[1]) if match else -1
+    if (header["store"], header["shard"]) != (store, index):
+        raise DamagedShard(path, f"it is shard {header['shard']} of the store {header['store']}")
+    if header["rows"] != footer.num_rows:
+        raise DamagedShard(path, f"it has {footer.num_rows} rows, {header['rows']} were written")
+    counts = {outcome: header["counts"].get(outcome.name, 0) for outcome in Outcome}
+    return Shard(path, index, header["rows"], counts)
+
+
+def read_shard(shard: Shard) -> dict[str, np.ndarray]:
+    """All columns, after the content has been compared with the digest in the name.
+
+    **Raises:** `DamagedShard` if it is not what was written, or gone.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = shard.path.read_bytes()
+    except OSError as error:
+        raise DamagedShard(shard.path, error.strerror) from error
+    if digest_of(content) != NAME.fullmatch(shard.path.name)[2]:  # pyright: ignore
+        raise DamagedShard(shard.path, "its content does not have the digest in its name")
+    table = pq.read_table(pa.BufferReader(content))
+    columns = {}
+    for name in COLUMNS:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            width = column.type.list_size
+            columns[name] = column.flatten().to_numpy().reshape(-1, width)
+        else:
+            columns[name] = column.to_numpy()
+    return columns
