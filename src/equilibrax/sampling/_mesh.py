@@ -1,7 +1,9 @@
 """Many devices, many hosts: who settles which shard.
 
 A shard is settled by one device alone, in a pool of lanes of its own, so that its numbers are the
-same wherever it is made. Processes own shards by turns and meet only at the beginning and the end.
+same wherever it is made. (XLA simplifies a program for two devices or more before it compiles it,
+and not one for a single device: between these two, points that are not certified may differ in
+their last digits.) Processes own shards by turns and meet only at the beginning and the end.
 """
 
 from collections.abc import Iterator, Sequence

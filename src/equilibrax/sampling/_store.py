@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -53,8 +54,9 @@ def sample_to_store(
     are settled. A shard is there whole or not at all. Called again with the same arguments, after
     a kill, a full disk or a power cut, this goes on with the shards that are missing, and the store
     is in the end the same to the last bit as one that was never interrupted. Nothing in it depends
-    on how many devices or processes made it. Under `jax.distributed` every process calls this with
-    the same arguments and a path that all of them see, and makes its own shards.
+    on how many devices or processes made it, but that a single device may round points that are
+    not certified in another way than several. Under `jax.distributed` every process calls this
+    with the same arguments and a path that all of them see, and makes its own shards.
 
     **Arguments:**
 
@@ -83,7 +85,7 @@ def sample_to_store(
         missing = [index for index in mine if index not in there]
         drawn = {index: min(size, n - index * size) for index in mine}
         bar = progress_bar(sum(drawn.values()), "settling", "inputs", progress)
-        with explained(folder), bar, ThreadPoolExecutor(1) as writer:
+        with explained(folder), bar, ThreadPoolExecutor(jax.local_device_count()) as writers:
             counts = _sum_counts(there.values())
             bar.initial = bar.n = sum(counts.values())
 
@@ -99,11 +101,11 @@ def sample_to_store(
 
             pending: deque[Future] = deque()
             for group in groups_of(missing):
-                # The devices settle this group while the thread writes the one before.
+                # The devices settle this group while threads write the one before.
                 made = settle_shards(network, inputs, key, group, size, method)
                 finish(pending)
                 for index, columns in zip(group, made, strict=True):
-                    pending.append(writer.submit(write, index, columns))
+                    pending.append(writers.submit(write, index, columns))
             finish(pending)
         meet("equilibrax: all shards are written")
         return open_samples(folder, network=network)
