@@ -57,12 +57,11 @@ def test_killed_at_twenty_instants_the_store_is_that_of_an_unkilled_command(fold
     for k in range(20):
         process, began = start(folder, *command(killed)), time.monotonic()
         if k % 2:
-            time.sleep(random.uniform(0, longest))
+            wait(killed, len(seen), random.uniform(0, longest))
         else:
-            while process.poll() is None and len(committed(killed)) == len(seen):
-                time.sleep(0.002)
-            longest = max(longest, time.monotonic() - began)
-            time.sleep(random.uniform(0, 0.15))
+            wait(killed, len(seen), 300, shards=1)
+            longest = time.monotonic() - began
+            wait(killed, len(seen), random.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -80,6 +79,13 @@ def test_killed_at_twenty_instants_the_store_is_that_of_an_unkilled_command(fold
     assert left.counts == right.counts
     for name in ("inputs", "rates", "state", "outcome"):
         np.testing.assert_array_equal(getattr(left[:], name), getattr(right[:], name))
+
+
+def wait(path, seen, seconds, shards=15):
+    """So long, or until so many new shards are there: the command is not to come to its end."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and len(committed(path)) < seen + shards:
+        time.sleep(0.002)
 
 
 def committed(path):
