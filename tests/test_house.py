@@ -22,7 +22,7 @@ PUBLIC = {
     "AbstractInputs", "Approximation", "Enumeration", "Evaluation", "enumerate_fixed_points", "is_unique",
     "settled_event", "FeedForward", "FixedPointError",
     "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "SampleStore", "Training",
-    "UniformCube", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
+    "UniformCube", "Verified", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
     "from_graph", "load_model", "mixture_line", "normalised_error",
     "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "open_samples",
     "save_model", "sigmoid", "switch_point", "tanh", "threshold_linear",

@@ -8,6 +8,7 @@ from .approximation import (
     Evaluation as Evaluation,
     FeedForward as FeedForward,
     Training as Training,
+    Verified as Verified,
     approximate as approximate,
     competition as competition,
     distill as distill,

@@ -8,11 +8,13 @@ still live on the first device, and what is settled on all of them is returned t
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, PyTree
@@ -101,6 +103,34 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def on_all_of(mesh: Mesh | None, tree: PyTree) -> PyTree:
     """The same pytree, which every device of the mesh has whole; as it is without a mesh."""
     return tree if mesh is None else put(tree, replicated(mesh))
+
+
+def filled_up(
+    run: Callable,
+    mesh: Mesh | None,
+    shared: PyTree,
+    rows: tuple[Array | None, ...],
+    multiple: int = 1,
+) -> PyTree:
+    """`run(shared, *rows)` on the mesh, the results where the first of the rows came from. Rows of
+    NaN fill these up to a multiple of `multiple` and of the devices, and are cut off again; of
+    no rows, all are such."""
+    first = jax.tree.leaves(rows)[0]
+    count = first.shape[0]
+    if mesh is not None:
+        multiple = math.lcm(multiple, mesh.size)
+    missing = max(multiple, -(-count // multiple) * multiple) - count
+    if missing:
+        fill = ((0, missing), (0, 0))
+        rows = jax.tree.map(lambda a: jnp.pad(a, fill, constant_values=jnp.nan), rows)
+    if mesh is None:
+        found = run(shared, *rows)
+    else:
+        home = first.sharding
+        rows = jax.device_put(rows, rows_over(mesh))
+        found = run(put(shared, replicated(mesh)), *rows)
+        found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
+    return jax.tree.map(lambda a: a[:count], found) if missing else found
 
 
 def meet(where: str) -> None:

@@ -20,3 +20,4 @@ from ._metrics import (
     winner_agreement as winner_agreement,
 )
 from ._train import Training as Training, train as train
+from ._verified import Verified as Verified

@@ -17,6 +17,7 @@ from ..sampling import AbstractInputs, Samples, UniformCube, sample_fixed_points
 from ._feedforward import FeedForward
 from ._metrics import Evaluation, evaluate, normalised_error, winner_agreement
 from ._train import fit
+from ._verified import Verified, verified
 
 
 class Approximation(eqx.Module):
@@ -41,6 +42,28 @@ class Approximation(eqx.Module):
     def __call__(self, i: Vector) -> Vector:
         """The approximation's output for one input."""
         return self.model(i)
+
+    def verified(self, inputs: Float[Array, "m n"], *, method: Flow | None = None) -> Verified:
+        """Answers that are fixed points of the recurrent network, exact to rounding.
+
+        The feed-forward network proposes the active set of each row: the units that it leaves
+        active. That set has one candidate fixed point, by one linear solve. Where the point lies in
+        its own chamber and its Jacobian is Hurwitz, it is a stable fixed point. All other rows
+        fall back to their trajectory.
+
+        **In a multistable network a verified point is a stable fixed point, but not proven to be
+        the one that the trajectory reaches.** Each row says whether it was verified.
+
+        **Arguments:**
+
+        - `inputs`: shape `(m, n)`.
+        - `method`: how the others are settled, as for `find_fixed_points`.
+
+        **Returns:** a `Verified`.
+
+        **Raises:** `ValueError` for a network that is not threshold-linear, and inside `jax.jit`.
+        """
+        return verified(self.network, self.model, inputs, method)
 
 
 def distill(

@@ -11,8 +11,8 @@ behind the halt is polished and judged (`_verdict`) by the Jacobian's eigenvalue
 without bound (`_growth`); and the answer (`_outcome`) gets its derivatives from the implicit
 function theorem (`_gradient`). `_settle` puts these together, and `_find` on all devices.
 `_enumerate` finds all fixed points of a small threshold-linear network without any
-trajectory, and `_analyse` says what is proven without any input. `_linalg` keeps batches of
-small matrices safe on several devices.
+trajectory, `_verify` puts proposed ones to the proof, and `_analyse` says what is proven without
+any input. `_linalg` keeps batches of small matrices safe on several devices.
 """
 
 from ._analyse import Analysis as Analysis, analyse as analyse

@@ -195,6 +195,21 @@ class Block(eqx.Module):
         return stable & (jnp.all(bound < 0.99 * room) | whole.convergent), stable, target
 
 
+def trapped_in_blocks(
+    network: RateNetwork,
+    size: int,
+    sigma: Bool[Array, "rows n"],
+    x: Float[Array, "rows n"],
+    i: Float[Array, "rows n"],
+    whole: Whole,
+) -> tuple[Bool[Array, " rows"], Bool[Array, " rows"], Float[Array, "rows n"]]:
+    """`Block.trapped` of each row, the block being made once for each set."""
+    blocks = once_for_each_set(sigma, jax.vmap(lambda sigma: Block(network, size, sigma, whole)))
+    return jax.vmap(lambda block, sigma, x, i: block.trapped(network, sigma, x, i, whole))(
+        blocks, sigma, x, i
+    )
+
+
 def active_block(network: RateNetwork, size: int, sigma: ActiveSet):
     """The neurons of the block, the active ones first; which of them are; and W_aa - I."""
     order = jnp.argsort(~sigma, stable=True)[:size]
@@ -224,12 +239,7 @@ def certify_blocks(
     is wanted."""
 
     def arrive(size, sigma, part: Log, i) -> Log:
-        blocks = once_for_each_set(
-            sigma, jax.vmap(lambda sigma: Block(network, size, sigma, whole))
-        )
-        trapped, stable, target = jax.vmap(
-            lambda block, sigma, x, i: block.trapped(network, sigma, x, i, whole)
-        )(blocks, sigma, part.x, i)
+        trapped, stable, target = trapped_in_blocks(network, size, sigma, part.x, i, whole)
         near = jax.vmap(is_near)(part.x, target, part["scale"])
         resting = part["halt"] == Halt.RESTING
         arrived = resting & (trapped | (judged & stable & near))

@@ -101,25 +101,27 @@ class Chambers(eqx.Module):
         self.inverse, self.metric, self.size, *rest = tables
         self.reach, self.abscissa, self.trapping = rest
 
+    def point(
+        self, network: RateNetwork, sigma: Bool[Array, "n lanes"], i: Float[Array, "n lanes"]
+    ) -> tuple[Int[Array, " lanes"], Float[Array, "n lanes"], Float[Array, "n lanes"]]:
+        """The chambers' indices, their fixed points, and the `margin`s by which these lie in them.
+        `network` is `in_lanes`."""
+        index = chamber_index(sigma)
+        inverse = self.inverse[:, :, index]
+        # From 0, so that it does not depend on a start; and once more, on what rounding left.
+        target = _product(inverse, chamber_drift(network, sigma, jnp.zeros_like(i), i))
+        target = target + _product(inverse, chamber_drift(network, sigma, target, i))
+        return index, target, margin(network, sigma, target, i)
+
     def trapped(
         self, network: RateNetwork, x: Float[Array, "n lanes"], i: Float[Array, "n lanes"]
     ) -> tuple[Bool[Array, " lanes"], Float[Array, "n lanes"], Float[Array, " lanes"]]:
         """Whether each x lies in the trapping ellipsoid of its own chamber, at which point it
         will come to rest, and the spectral abscissa there. `network` is `in_lanes`."""
-        sigma = network.drive(x, i) > 0
-        index = chamber_index(sigma)
-        inverse, metric = self.inverse[:, :, index], self.metric[:, :, index]
-
-        def product(matrices, vectors):
-            return jnp.sum(matrices * vectors[None], axis=1)
-
-        # From 0, so that it is the same wherever x is; and once more, on what rounding left.
-        target = product(inverse, chamber_drift(network, sigma, jnp.zeros_like(x), i))
-        target = target + product(inverse, chamber_drift(network, sigma, target, i))
-        room = jnp.maximum(margin(network, sigma, target, i), 0)
-        bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
+        index, target, room = self.point(network, network.drive(x, i) > 0, i)
+        bound = jnp.min(jnp.square(jnp.maximum(room, 0)) / self.reach[:, index], axis=0)
         velocity = network.vector_field(None, x, i)
-        norm = jnp.sqrt(jnp.sum(velocity * product(metric, velocity), axis=0))
+        norm = jnp.sqrt(jnp.sum(velocity * _product(self.metric[:, :, index], velocity), axis=0))
         # What rounding could hide of the velocity.
         voltage = network.convention == "voltage"
         sources = network.transfer(network.drive(x, i)) if voltage else jnp.abs(x)
@@ -128,6 +130,10 @@ class Chambers(eqx.Module):
         norm += jnp.sqrt(jnp.sum(jnp.square(hidden), axis=0) * self.size[index])
         inside = jnp.square(norm) < 0.99 * bound
         return self.trapping[index] & inside, target, self.abscissa[index]
+
+
+def _product(matrices: Float[Array, "n n lanes"], vectors: Float[Array, "n lanes"]):
+    return jnp.sum(matrices * vectors[None], axis=1)
 
 
 def margin(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from .. import _checks
-from .._devices import mesh_for, on_each_device, put, replicated, rows_over
+from .._devices import filled_up, mesh_for, on_each_device
 from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field
 from ._flow import Flow, as_flow
 from ._gradient import with_derivatives
@@ -165,24 +165,14 @@ def _find_piece(
     of this many so that the same compiled program serves."""
     count = inputs.shape[0]
     mesh = mesh_for(inputs)
-    if mesh is not None:
-        multiple = math.lcm(multiple, mesh.size)
-    elif multiple == 1 and _checks.is_known(inputs) and network.num_neurons <= SMALL:
+    small = _checks.is_known(inputs) and network.num_neurons <= SMALL
+    if mesh is None and multiple == 1 and small:
         multiple = next((size for size in SHELVES if count <= size), SHELVES[-1])
-    # Rows that only fill up are invalid; and of an empty batch, all are.
-    missing = max(multiple, -(-count // multiple) * multiple) - count
-    if missing:
-        fill = ((0, missing), (0, 0))
-        pad = lambda a: jnp.pad(a, fill, constant_values=jnp.nan)  # noqa: E731
-        inputs, x0 = jax.tree.map(pad, (inputs, x0))
-    if mesh is None:
-        found = _settle(network, inputs, x0, flow, None)
-    else:
-        home = inputs.sharding
-        inputs, x0 = jax.device_put((inputs, x0), rows_over(mesh))
-        found = _settle(put(network, replicated(mesh)), inputs, x0, flow, mesh)
-        found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
-    return jax.tree.map(lambda a: a[:count], found) if missing else found
+
+    def run(network, inputs, x0):
+        return _settle(network, inputs, x0, flow, mesh)
+
+    return filled_up(run, mesh, network, (inputs, x0), multiple)
 
 
 @eqx.filter_jit

@@ -136,6 +136,15 @@ class RateNetwork(AbstractDynamics):
             return x
         return jax.nn.relu(x)
 
+    def state_of(self, rates: Vector, i: Vector) -> Vector:
+        """A state at rest on these rates, as far as they tell: under `"voltage"`, a silent neuron
+        is anywhere below its threshold, here by one; under `"recurrent"`, at its input."""
+        if self.convention == "voltage":
+            return self.bias + jnp.where(rates > 0, rates, -1)
+        if self.convention == "activity":
+            return rates
+        return jnp.where(rates > 0, rates, jnp.minimum(i, 0))
+
     def jacobian(self, x: Vector, i: Vector) -> Matrix:
         r"""$J = \partial \dot x / \partial x$, shape `(n, n)`, in 1/time.
 
