@@ -128,7 +128,7 @@ def filled_up(
     else:
         home = first.sharding
         rows = jax.device_put(rows, rows_over(mesh))
-        found = run(put(shared, replicated(mesh)), *rows)
+        found = run(on_all_of(mesh, shared), *rows)
         found = jax.device_put(found, home if len(home.device_set) == 1 else rows_over(mesh))
     return jax.tree.map(lambda a: a[:count], found) if missing else found
 

@@ -1,18 +1,19 @@
 """The approximation proposes, the recurrent network's own equations decide."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
+from .._devices import filled_up
 from ..fixed_points import Flow, Outcome, find_fixed_points
 from ..fixed_points._find import as_states
 from ..fixed_points._flow import as_flow
-from ..fixed_points._outcome import in_words, tally_outcomes
+from ..fixed_points._outcome import counts_of, in_words
 from ..fixed_points._verify import verify
 from ..networks import AbstractDynamics, is_threshold_linear
 from ._metrics import forward
@@ -43,8 +44,7 @@ class Verified(eqx.Module):
 
     def describe(self) -> str:
         """How the rows came about, in one line."""
-        tally = jax.device_get(tally_outcomes(self.outcome[~self.verified]))
-        counts = {outcome: int(tally[outcome]) for outcome in Outcome}
+        counts = counts_of(self.outcome[~self.verified])
         rest = f" ({in_words(counts)})" if self.fallen_back else ""
         m = len(self.verified)
         return f"{m - self.fallen_back} of {m} verified, {self.fallen_back} fallen back{rest}"
@@ -71,12 +71,8 @@ def verified(
     rows = np.flatnonzero(~np.asarray(proven))
     if len(rows):
         size = max(SMALLEST_FALLBACK, 1 << (len(rows) - 1).bit_length())
-        left = (
-            jnp.full((size, inputs.shape[1]), jnp.nan, inputs.dtype)
-            .at[: len(rows)]
-            .set(inputs[rows])
-        )
-        found = find_fixed_points(network, left, method=method)
-        state = state.at[rows].set(found.state[: len(rows)])
-        outcome = outcome.at[rows].set(found.outcome[: len(rows)])
+        settle = partial(find_fixed_points, method=method)
+        found = filled_up(settle, None, network, (inputs[rows],), multiple=size)
+        state = state.at[rows].set(found.state)
+        outcome = outcome.at[rows].set(found.outcome)
     return Verified(state, network.rates(state), proven, outcome)

@@ -105,8 +105,7 @@ class FixedPoints(eqx.Module):
     @property
     def counts(self) -> dict[Outcome, int]:
         """How many inputs ended in each outcome, in the enum's order."""
-        tally = jax.device_get(tally_outcomes(self.outcome))
-        return {outcome: int(tally[outcome]) for outcome in Outcome}
+        return counts_of(self.outcome)
 
 
 class FixedPointError(RuntimeError):
@@ -116,6 +115,12 @@ class FixedPointError(RuntimeError):
 def in_words(counts: dict[Outcome, int]) -> str:
     """The outcomes that occur, and how often, in one line."""
     return ", ".join(f"{count} {outcome.name}" for outcome, count in counts.items() if count)
+
+
+def counts_of(outcome: Int[Array, "*batch"]) -> dict[Outcome, int]:
+    """How many of each outcome, in the enum's order; on the host."""
+    tally = jax.device_get(tally_outcomes(outcome))
+    return {kind: int(tally[kind]) for kind in Outcome}
 
 
 def tally_outcomes(outcome: Int[Array, "*batch"]) -> Int[Array, " outcomes"]:

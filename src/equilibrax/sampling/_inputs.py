@@ -80,8 +80,7 @@ class Gaussian(AbstractInputs):
         self.mean = _checks.floating("mean", mean)
         self.std = _checks.floating("std", std)
         _checks.finite("mean", self.mean)
-        must = "be finite and not negative"
-        _checks.values("std", self.std, must, lambda v: np.isfinite(v) & (v >= 0))
+        _checks.not_negative("std", self.std)
 
     def check(self, n: int) -> None:
         """Raise `ValueError` if the parameters are for another number of neurons."""

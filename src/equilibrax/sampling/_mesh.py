@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from .._devices import AXIS, on_each_device, put, replicated, rows_over
+from .._devices import AXIS, on_all_of, on_each_device, rows_over
 from ..fixed_points import Flow
 from ..fixed_points._settle import settle
 from ..networks import AbstractDynamics
@@ -42,7 +42,7 @@ def settle_shards(
     keys = jnp.stack([key_of_block(key, block) for block in blocks])
     first = jnp.asarray(np.asarray(firsts, np.uint32))
     keys, first = jax.device_put((keys, first), rows_over(mesh))
-    shared = put((network, inputs), replicated(mesh))
+    shared = on_all_of(mesh, (network, inputs))
     columns = jax.block_until_ready(_settle_shards(shared, keys, first, size, method, mesh))
     parts = {name: _by_device(column) for name, column in columns.items()}
     return [{name: parts[name][d] for name in parts} for d in range(len(shards))]
