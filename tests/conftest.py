@@ -1,6 +1,16 @@
 """Double precision for every test; single precision is asked for by name."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # What one worker, or a command that a test runs, has compiled, the others load.
+    cache = tempfile.mkdtemp(prefix="equilibrax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
 
 import jax
 

@@ -21,12 +21,13 @@ PUBLIC = {
     "analyse", "basins", "follow_branch", "hopfield", "supralinear", "sweep",
     "AbstractInputs", "Approximation", "Enumeration", "Evaluation", "enumerate_fixed_points", "is_unique",
     "settled_event", "FeedForward", "FixedPointError",
-    "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "SampleStore", "Training",
+    "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "SampleStore", "DecisionBoundary", "NoiseRejection", "decision_boundary", "jackknife", "mutual_information", "noise_rejection", "unsettled_behaviour",
+    "export_onnx", "export_stablehlo", "load_approximation", "ErrorBound", "error_bound", "sample_near_boundaries", "LiveSamples", "Training", "Trainings",
     "UniformCube", "Verified", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
     "from_graph", "load_model", "mixture_line", "normalised_error",
     "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "open_samples",
     "save_model", "sigmoid", "switch_point", "tanh", "threshold_linear",
-    "train", "two_neuron", "winner", "winner_agreement",
+    "train", "train_many", "two_neuron", "winner", "winner_agreement",
 }  # fmt: skip
 
 

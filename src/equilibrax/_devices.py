@@ -45,9 +45,9 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", num_cores())
 
 
-def mesh_for(inputs: Array, count: int | None = None) -> Mesh | None:
-    """The mesh that this batch, (m, n), is spread over; None for one device. It is as large as its
-    m, or the count, of trajectories makes worth while.
+def mesh_for(inputs: Array, count: int | None = None, share: int = SMALLEST_SHARE) -> Mesh | None:
+    """The mesh that this batch, (m, n), is spread over; None for one device, or if its m, or the
+    count, of rows is less than a share for each.
 
     A batch that its owner has spread over devices stays on those; any other is spread over
     all local devices of the same kind. Inside `jax.jit` the caller decides.
@@ -58,7 +58,7 @@ def mesh_for(inputs: Array, count: int | None = None) -> Mesh | None:
     if len(devices) == 1:
         devices = jax.local_devices(backend=devices[0].platform)
     count = inputs.shape[0] if count is None else count
-    if len(devices) == 1 or count < SMALLEST_SHARE * len(devices):
+    if len(devices) == 1 or count < share * len(devices):
         return None
     return Mesh(np.asarray(devices), (AXIS,))
 

@@ -1,8 +1,4 @@
-"""Progress on the terminal, for the host's loops and for compiled ones."""
-
-import sys
-
-import diffrax
+"""Progress on the terminal."""
 
 
 def progress_bar(total: int, what: str, unit: str, shown: bool):
@@ -13,10 +9,3 @@ def progress_bar(total: int, what: str, unit: str, shown: bool):
     return tqdm(
         total=total, desc=what, unit=f" {unit}", unit_scale=True, disable=None if shown else True
     )
-
-
-def progress_meter(steps: int, shown: bool) -> diffrax.AbstractProgressMeter:
-    """Diffrax's meter for a compiled loop of this many steps, under the same condition."""
-    if shown and sys.stderr.isatty():
-        return diffrax.TqdmProgressMeter(refresh_steps=max(1, steps // 100))
-    return diffrax.NoProgressMeter()

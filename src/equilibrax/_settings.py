@@ -90,8 +90,9 @@ def versions(*more: str) -> dict[str, str]:
 
 
 def first_difference(left: Mapping[str, Any], right: Mapping[str, Any]) -> str | None:
-    """The first setting that is not the same in both, with both values, in words."""
-    for name in [*left, *(name for name in right if name not in left)]:
+    """The first setting, in the order of `right`, that is not the same in both, with both values,
+    in words."""
+    for name in [*right, *(name for name in left if name not in right)]:
         a, b = left.get(name, "absent"), right.get(name, "absent")
         if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
             if (a.dtype, a.shape) != (b.dtype, b.shape):

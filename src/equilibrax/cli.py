@@ -346,7 +346,7 @@ class Train:
         run = train(
             FeedForward(*sizes, key=key_model),
             store,
-            optimizer=cosine_adam(self.steps),
+            optimizer=cosine_adam(self.steps)(0.01),
             steps=self.steps,
             batch_size=self.batch_size,
             key=key_batches,

@@ -1,88 +1,40 @@
-"""Where the batches of a training come from: device memory, or a store that does not fit in there.
+"""Where the batches of a training come from: device memory, a store that does not fit in there, or
+the recurrent network itself.
 
 Batch t is a function of the key and t alone. A training takes its batches piece by piece: a piece
 is in device memory and gives the batches of some consecutive steps to a compiled loop.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt32
 
 from .. import _checks
-from .._devices import on_all_of, rows_over
-from .._settings import digest_of
-from ..fixed_points import Outcome
-from ..sampling import Samples, SampleStore
-
-Batch = tuple[Float[Array, "batch k"], Float[Array, "batch outputs"]]
+from .._devices import on_all_of
+from .._settings import described, digest_of
+from ..fixed_points import FixedPoints, Outcome, find_fixed_points
+from ..fixed_points._outcome import in_words
+from ..sampling import LiveSamples, Samples, SampleStore
+from ..sampling._header import settings_of_inputs, settings_of_network
+from ..sampling._inputs import draw_inputs
+from ._pieces import Batch, Cut, Drawn, Stretch, placed, stops
 
 STRETCH = 1000
-"""Steps of one dispatch, where the data are in memory."""
+"""Steps of one dispatch, where the data are in memory, at most."""
 
 BUFFER = 2**23
 """Numbers that are in device memory at a time, where they are not; another such piece is read
-meanwhile."""
+meanwhile. And row numbers that are drawn at a time."""
 
-
-class Drawn(eqx.Module):
-    """Batches drawn with replacement from data in device memory."""
-
-    inputs: Float[Array, "m k"]
-    targets: Float[Array, "m outputs"]
-    key: Array
-    batch_size: int = eqx.field(static=True)
-    mesh: Mesh | None = eqx.field(static=True)
-
-    @property
-    def longest(self) -> int:
-        """Steps of one dispatch, at most."""
-        return STRETCH
-
-    def batch(self, t: Int[Array, ""]) -> Batch:
-        """The batch of step t."""
-        key = jax.random.fold_in(self.key, t)
-        rows = jax.random.randint(key, (self.batch_size,), 0, len(self.inputs))
-        batch = self.inputs[rows], self.targets[rows]
-        if self.mesh is None:
-            return batch
-        return jax.lax.with_sharding_constraint(batch, rows_over(self.mesh))
-
-
-class Cut(eqx.Module):
-    """The batches of the steps from `first` on, already cut from a store."""
-
-    inputs: Float[Array, "steps batch k"]
-    targets: Float[Array, "steps batch outputs"]
-    first: Int[Array, ""]
-
-    @property
-    def longest(self) -> int:
-        """Steps of one dispatch, at most."""
-        return len(self.inputs)
-
-    def batch(self, t: Int[Array, ""]) -> Batch:
-        """The batch of step t."""
-        return self.inputs[t - self.first], self.targets[t - self.first]
-
-
-class Stretch(NamedTuple):
-    """A piece, and the steps from `first` to `stop` that it is good for."""
-
-    piece: Drawn | Cut
-    first: int
-    stop: int
-
-
-def next_multiple(step: int, every: int) -> int:
-    """The first multiple of `every` after this step."""
-    return (step // every + 1) * every
+SETTLED = 2**16
+"""Inputs that are settled at a time, where they are live: enough to keep all lanes busy."""
 
 
 class FromMemory:
@@ -93,24 +45,22 @@ class FromMemory:
     ):
         self.inputs, self.targets = inputs, targets
         inputs, targets, key = on_all_of(mesh, (inputs, targets, key))
-        self.piece = Drawn(inputs, targets, key, batch_size, mesh)
+        longest = max(1, min(STRETCH, BUFFER // batch_size))
+        self.piece = Drawn(inputs, targets, key, batch_size, longest, mesh)
 
-    @property
-    def example(self) -> Batch:
-        """The first pair, as a batch of one."""
-        return self.inputs[:1], self.targets[:1]
+    def probe(self, count: int) -> Batch:
+        """The first pairs, so many at most."""
+        return Batch(self.inputs[:count], self.targets[:count])
 
     def settings(self) -> dict[str, Any]:
         """What the batches depend on."""
         parts = [np.ascontiguousarray(array) for array in (self.inputs, self.targets)]
         return {"data": digest_of(*parts), "data.shape": list(self.inputs.shape)}
 
-    def stretches(self, first: int, stop: int, every: int) -> Iterator[Stretch]:
-        """All steps from `first` to `stop`, some at a time, that end at multiples of `every`."""
-        while first < stop:
-            last = min(stop, first + STRETCH, next_multiple(first, every))
-            yield Stretch(self.piece, first, last)
-            first = last
+    def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
+        """All steps from `first` to `stop`, some at a time; some end at multiples of `every`."""
+        for low, high in stops(first, stop, self.piece.longest, every):
+            yield Stretch(self.piece, low, high)
 
 
 class FromStore:
@@ -129,18 +79,22 @@ class FromStore:
             but = f"holds none ({store.describe()})"
             _checks.fail("data", "hold a stable fixed point", but)
         self.seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
-        first = store[:1]
-        self.example = first.inputs, first.rates
-        numbers = first.inputs.shape[1] + first.rates.shape[1]
+        first = self.probe(1)
+        numbers = first.inputs.shape[1] + first.targets.shape[1]
         self.length = max(1, min(BUFFER // numbers, self.total) // batch_size)
+
+    def probe(self, count: int) -> Batch:
+        """The first pairs, so many at most."""
+        first = self.store[:count].only_stable()
+        return Batch(first.inputs, first.rates)
 
     def settings(self) -> dict[str, Any]:
         """What the batches depend on."""
         missing = self.store.missing
         return {"data": self.store.identity, "data.missing": missing, "data.piece": self.length}
 
-    def stretches(self, first: int, stop: int, every: int) -> Iterator[Stretch]:
-        """All steps from `first` to `stop`, piece by piece, that end at multiples of `every`."""
+    def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
+        """All steps from `first` to `stop`, piece by piece; some end at multiples of `every`."""
         pieces = range(first // self.length, -(-stop // self.length))
         with ThreadPoolExecutor(1) as reader:
             coming = [reader.submit(self.piece, pieces.start)] if pieces else []
@@ -149,10 +103,9 @@ class FromStore:
                 if c + 1 < pieces.stop:
                     coming.append(reader.submit(self.piece, c + 1))
                 end = min(stop, (c + 1) * self.length)
-                while first < end:
-                    last = min(end, next_multiple(first, every))
-                    yield Stretch(piece, first, last)
-                    first = last
+                for low, high in stops(first, end, self.length, every):
+                    yield Stretch(piece, low, high)
+                first = end
 
     def piece(self, c: int) -> Cut:
         """The c-th piece, on the devices."""
@@ -161,7 +114,7 @@ class FromStore:
         order = self._order("rows", c, count)
         shape = (self.length, self.batch_size, -1)
         inputs, targets = (
-            self._placed(np.concatenate(columns)[order].reshape(shape))
+            placed(np.concatenate(columns)[order].reshape(shape), self.mesh)
             for columns in zip(*parts, strict=True)
         )
         return Cut(inputs, targets, on_all_of(self.mesh, jnp.asarray(c * self.length)))
@@ -191,36 +144,116 @@ class FromStore:
             inputs, rates = inputs[stable], rates[stable]
         return inputs[low:high], rates[low:high]
 
-    def _placed(self, column: np.ndarray) -> Array:
-        """On the device; or every device's share of each batch on that device."""
-        if self.mesh is None:
-            return jnp.asarray(column)
-        sharding = NamedSharding(self.mesh, PartitionSpec(None, self.mesh.axis_names))
-        column = column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
-        return jax.make_array_from_callback(column.shape, sharding, lambda where: column[where])
+
+class FromNetwork:
+    """Inputs drawn and settled some steps ahead of those that learn from them, on all devices.
+
+    Input j of step t depends on the key, t and j alone. An input without a stable fixed point has
+    weight 0 in its batch, and is counted.
+    """
+
+    def __init__(
+        self, live: LiveSamples, batch_size: int, steps: int, key: Array, mesh: Mesh | None
+    ):
+        self.live, self.batch_size, self.key, self.mesh = live, batch_size, key, mesh
+        self.length = min(steps, max(1, SETTLED // batch_size))
+        self.counts = {outcome: 0 for outcome in Outcome}
+
+    def settings(self) -> dict[str, Any]:
+        """What the batches depend on."""
+        live = self.live
+        return {
+            **settings_of_network(live.network),
+            **settings_of_inputs(live.inputs, live.network),
+            **described(live.method, "method"),
+        }
+
+    def probe(self, count: int) -> Batch:
+        """The stable ones of the first piece's pairs, so many at most."""
+        piece = self.piece(0)
+        if not self.counts[Outcome.STABLE]:
+            but = f"settles none of the first {in_words(self.counts)}"
+            _checks.fail("data", "have stable fixed points", but)
+        assert piece.weights is not None
+        rows = np.flatnonzero(np.asarray(piece.weights).ravel())[:count]
+        columns = (piece.inputs, piece.targets)
+        return Batch(*(jnp.asarray(np.asarray(a).reshape(-1, a.shape[-1])[rows]) for a in columns))
+
+    def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
+        """All steps from `first` to `stop`, piece by piece; some end at multiples of `every`."""
+        self.counts = {outcome: 0 for outcome in Outcome}
+        while first < stop:
+            # Always the same number, so that one compiled program serves.
+            piece, end = self.piece(first), min(stop, first + self.length)
+            for low, high in stops(first, end, self.length, every):
+                yield Stretch(piece, low, high)
+            first = end
+
+    def piece(self, first: int) -> Cut:
+        """The batches from step `first` on, on the devices."""
+        inputs = _draw(self.live, self.key, jnp.uint32(first), self.batch_size, self.length)
+        found = find_fixed_points(self.live.network, inputs, method=self.live.method)
+        for outcome, count in found.counts.items():
+            self.counts[outcome] += count
+        inputs, targets, weights = _masked(inputs, found, self.batch_size)
+        if self.mesh is not None:
+            columns = (inputs, targets, weights)
+            inputs, targets, weights = (placed(np.asarray(a), self.mesh) for a in columns)
+        return Cut(inputs, targets, on_all_of(self.mesh, jnp.asarray(first)), weights)
 
 
-def batches_of(data: Any, batch_size: int, key: Array, mesh: Mesh | None) -> FromMemory | FromStore:
+@eqx.filter_jit
+def _draw(
+    live: LiveSamples, key: Array, first: UInt32[Array, ""], batch_size: int, length: int
+) -> Float[Array, "m k"]:
+    """The inputs of so many steps from the first on, one batch after the other."""
+    network, rows = live.network, jnp.arange(batch_size, dtype=jnp.uint32)
+
+    def batch(t):
+        key_t = jax.random.fold_in(key, t)
+        return draw_inputs(live.inputs, key_t, rows, network.num_inputs, network.dtype)
+
+    steps = first + jnp.arange(length, dtype=jnp.uint32)
+    return jax.vmap(batch)(steps).reshape(-1, network.num_inputs)
+
+
+@eqx.filter_jit
+def _masked(inputs: Array, found: FixedPoints, batch_size: int) -> tuple[Array, Array, Array]:
+    """Batches of inputs, rates, and weights: 0, as the rates, where there is no fixed point."""
+    stable = found.stable
+    rates = jnp.where(stable[:, None], found.rates, 0)
+    columns = (inputs, rates, stable.astype(rates.dtype))
+    inputs, rates, weights = (a.reshape(-1, batch_size, *a.shape[1:]) for a in columns)
+    return inputs, rates, weights
+
+
+Source = FromMemory | FromStore | FromNetwork
+
+
+def batches_of(data: Any, batch_size: int, steps: int, key: Array, mesh: Mesh | None) -> Source:
     """Where the batches of these data come from, or an error that says what is wrong with them."""
     if isinstance(data, SampleStore):
         return FromStore(data, batch_size, key, mesh)
+    if isinstance(data, LiveSamples):
+        return FromNetwork(data, batch_size, steps, key, mesh)
     return FromMemory(*as_pairs(data), batch_size, key, mesh)
 
 
-def as_pairs(data: Samples | tuple[Array, Array]) -> tuple[Array, Array]:
+def as_pairs(data: Samples | tuple[Array, Array], name: str = "data") -> tuple[Array, Array]:
     """Inputs and targets, checked; the stable ones of samples."""
     if isinstance(data, Samples):
         stable = data.only_stable()
         if len(stable) == 0:
-            _checks.fail("data", "hold a stable fixed point", f"holds none ({data.describe()})")
+            _checks.fail(name, "hold a stable fixed point", f"holds none ({data.describe()})")
         return stable.inputs, stable.rates
     if not isinstance(data, tuple) or len(data) != 2:
-        must = "be Samples, a SampleStore or a pair of arrays (inputs, targets)"
-        _checks.fail("data", must, f"is {type(data).__name__}", TypeError)
-    inputs, targets = (_checks.floating("data", array) for array in data)
+        kinds = "Samples" if name != "data" else "Samples, a SampleStore, LiveSamples"
+        must = f"be {kinds} or a pair of arrays (inputs, targets)"
+        _checks.fail(name, must, f"is {type(data).__name__}", TypeError)
+    inputs, targets = (_checks.floating(name, array) for array in data)
     if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets) or not len(inputs):
         must = "hold two arrays of shapes (m, n) and (m, n_out) with m at least 1"
-        _checks.fail("data", must, f"has shapes {inputs.shape} and {targets.shape}")
-    _checks.finite("data", inputs)
-    _checks.finite("data", targets)
+        _checks.fail(name, must, f"has shapes {inputs.shape} and {targets.shape}")
+    _checks.finite(name, inputs)
+    _checks.finite(name, targets)
     return inputs, targets

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +11,44 @@ import numpy as np
 
 from .._resumable import Kind, explained, taken_up
 
-TRAINING = Kind("a training's checkpoints", "equilibrax-training", 1, re.compile("steps"))
+TRAINING = Kind("a training's checkpoints", "equilibrax-training", 2, re.compile("steps"))
 
 KEPT = 2
 """Checkpoints that stay; the last one is whole whenever the one after it is not."""
 
 
 class Checkpoints:
-    """The checkpoints of one training: its arrays, its losses and the number of steps done."""
+    """The checkpoints of one training: its arrays, its history and the number of steps done."""
 
     def __init__(self, manager: Any):
         self.manager = manager
 
-    def latest(self, arrays: Any, losses: np.ndarray) -> tuple[int, Any, np.ndarray]:
-        """Steps done, the arrays and the losses of the last checkpoint; none, and those given, if
-        there is no checkpoint."""
+    def latest(self, arrays: Any, history: Any) -> tuple[int, Any, Any]:
+        """Steps done, the arrays and the history, with a value for each step, of the last
+        checkpoint; none, and those given, if there is no checkpoint."""
         import orbax.checkpoint as ocp
 
         done = self.manager.latest_step()
         if done is None:
-            return 0, arrays, losses
+            return 0, arrays, history
         leaves, structure = jax.tree.flatten(arrays)
-        like = {"arrays": _named(leaves), "losses": np.zeros(done, losses.dtype)}
+        columns = {name: np.zeros(done, column.dtype) for name, column in _columns(history)}
+        like = {"arrays": _named(leaves), "history": columns}
         found = self.manager.restore(done, args=ocp.args.StandardRestore(like))
         leaves = [found["arrays"][name] for name in like["arrays"]]
-        return done, jax.tree.unflatten(structure, leaves), np.asarray(found["losses"])
+        columns = {name: np.asarray(column) for name, column in found["history"].items()}
+        return done, jax.tree.unflatten(structure, leaves), type(history)(**columns)
 
-    def save(self, done: int, arrays: Any, losses: np.ndarray) -> None:
+    def save(self, done: int, arrays: Any, history: Any) -> None:
         """Save after so many steps; the disk is written while the training goes on."""
         import orbax.checkpoint as ocp
 
-        content = {"arrays": _named(jax.tree.leaves(arrays)), "losses": losses}
+        content = {"arrays": _named(jax.tree.leaves(arrays)), "history": dict(_columns(history))}
         self.manager.save(done, args=ocp.args.StandardSave(content))
+
+
+def _columns(history: Any) -> Iterable[tuple[str, np.ndarray]]:
+    return history._asdict().items()
 
 
 def _named(leaves: list[Any]) -> dict[str, Any]:

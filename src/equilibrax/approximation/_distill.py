@@ -1,69 +1,16 @@
 """`distill`: from a recurrent network to a feed-forward one, in one call."""
 
-import functools
-
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from .. import _checks
-from .._progress import progress_meter
-from .._types import Vector
-from ..fixed_points import Flow, Outcome
-from ..networks import AbstractDynamics, RateNetwork
+from ..fixed_points import Flow
+from ..networks import RateNetwork
 from ..sampling import AbstractInputs, Samples, UniformCube, sample_fixed_points, split
-from ._feedforward import FeedForward
-from ._metrics import Evaluation, evaluate, normalised_error, winner_agreement
-from ._train import fit
-from ._verified import Verified, verified
-
-
-class Approximation(eqx.Module):
-    """A feed-forward network that stands in for a recurrent one.
-
-    - `network`: the recurrent network.
-    - `model`: the best `FeedForward` by validation; calling the approximation calls it.
-    - `evaluation`: on the test split, which neither training nor choice has seen.
-    - `validation_errors`: normalised error of each restart, shape `(restarts,)`.
-    - `losses`: of each restart and step, shape `(restarts, steps)`.
-    - `drawn`, `counts`: the inputs settled for it, and how they ended.
-    """
-
-    network: AbstractDynamics
-    model: FeedForward
-    evaluation: Evaluation
-    validation_errors: Float[Array, " restarts"]
-    losses: Float[Array, "restarts steps"]
-    drawn: int
-    counts: dict[Outcome, int]
-
-    def __call__(self, i: Vector) -> Vector:
-        """The approximation's output for one input."""
-        return self.model(i)
-
-    def verified(self, inputs: Float[Array, "m n"], *, method: Flow | None = None) -> Verified:
-        """Answers that are fixed points of the recurrent network, exact to rounding.
-
-        The feed-forward network proposes the active set of each row: the units that it leaves
-        active. That set has one candidate fixed point, by one linear solve. Where the point lies in
-        its own chamber and its Jacobian is Hurwitz, it is a stable fixed point. All other rows
-        fall back to their trajectory.
-
-        **In a multistable network a verified point is a stable fixed point, but not proven to be
-        the one that the trajectory reaches.** Each row says whether it was verified.
-
-        **Arguments:**
-
-        - `inputs`: shape `(m, n)`.
-        - `method`: how the others are settled, as for `find_fixed_points`.
-
-        **Returns:** a `Verified`.
-
-        **Raises:** `ValueError` for a network that is not threshold-linear, and inside `jax.jit`.
-        """
-        return verified(self.network, self.model, inputs, method)
+from ._approximation import Approximation
+from ._metrics import evaluate
+from ._train_many import OptimizerOf, train_many
 
 
 def distill(
@@ -77,7 +24,7 @@ def distill(
     restarts: int = 48,
     steps: int = 8000,
     batch_size: int = 256,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: OptimizerOf | optax.GradientTransformation | None = None,
     method: Flow | None = None,
     progress: bool = False,
 ) -> Approximation:
@@ -116,10 +63,6 @@ def distill(
     )  # fmt: skip
 
 
-CLOSE = 1.03
-"""Restarts within this factor of the least error are told apart by their winners."""
-
-
 def approximate(
     samples: Samples,
     *,
@@ -129,17 +72,12 @@ def approximate(
     restarts: int = 48,
     steps: int = 8000,
     batch_size: int = 256,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: OptimizerOf | optax.GradientTransformation | None = None,
     progress: bool = False,
 ) -> Approximation:
     r"""`distill` from samples that are there already.
 
-    Restarts differ in their initial weights and see the same batches. Kept is the one
-    with the least normalised error on the validation split or, for a network with
-    partitions, the one with the best winner agreement among those whose error is within
-    3 % of the least: optima of nearly the same error differ in how well they keep the
-    competition (5-5-5 on the reference network: error 0.0814 with agreement 0.847, error
-    0.0820 with agreement 0.865).
+    `train_many` trains the restarts on three parts of the samples, and chooses among them.
 
     **Arguments:**
 
@@ -149,7 +87,7 @@ def approximate(
       others, a fifth is the validation split.
     - `hidden`: hidden units; as many as the network has neurons if absent.
     - `restarts`: how many networks are trained.
-    - `steps`, `batch_size`, `optimizer`: as for `train`; if absent, the optimiser is Adam
+    - `steps`, `batch_size`, `optimizer`: as for `train_many`; if absent, the optimiser is Adam
       with a rate that rises to 0.01 in 5 % of the steps and falls to 0 on half a cosine.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
@@ -163,7 +101,6 @@ def approximate(
     hidden = samples.network.num_neurons if hidden is None else hidden
     _check_plan(hidden, restarts, steps, batch_size)
     test_share = _checks.number("test_share", test_share, above=0.0, below=1.0)
-    optimizer = cosine_adam(steps) if optimizer is None else optimizer
     samples = samples.only_stable()
     m = len(samples)
     num_test = round(test_share * m)
@@ -173,59 +110,15 @@ def approximate(
         _checks.fail("samples", must, f"holds {samples.describe()}")
     sizes = (m - num_test - num_validation, num_validation, num_test)
     training, validation, test = split(samples, sizes)
-    key_batches, key_models = jax.random.split(_checks.key(key))
-    model, losses, errors = _best_of(
-        jax.random.split(key_models, restarts),
-        key_batches,
-        (training.inputs, training.rates),
-        (validation.inputs, validation.rates),
-        samples.partitions,
-        hidden,
-        optimizer,
-        steps,
-        batch_size,
-        progress_meter(steps, progress),
-    )
-    evaluation = evaluate(model, test)
+    runs = train_many(
+        training, hidden=hidden, restarts=restarts, optimizer=optimizer, steps=steps,
+        batch_size=batch_size, key=key, validation=validation, progress=progress,
+    )  # fmt: skip
+    evaluation = evaluate(runs.model, test)
     return Approximation(
-        samples.network, model, evaluation, errors, losses, samples.drawn, samples.counts
-    )
-
-
-@functools.cache
-def cosine_adam(steps: int) -> optax.GradientTransformation:
-    """Adam whose rate rises to 0.01 in 5 % of the steps and falls to 0 on half a cosine."""
-    rise = max(1, steps // 20)
-    rate = optax.warmup_cosine_decay_schedule(0.01 / rise, 0.01, rise, max(2, steps))
-    return optax.adam(rate)
-
-
-@eqx.filter_jit
-def _best_of(
-    keys, key_batches, training, validation, partitions, hidden, optimizer, steps, batch_size, meter
-):
-    """Train one network from each key; the best model, all losses, all validation errors."""
-    (inputs, targets), n = training, training[0].shape[1]
-    meter_state = meter.init()
-
-    def one(key):
-        model = FeedForward(n, hidden, n, key=key, dtype=inputs.dtype)
-        run, state = fit(
-            model, inputs, targets, optimizer, steps, batch_size, key_batches, meter, meter_state
-        )
-        output = jax.vmap(run.model)(validation[0])
-        error = normalised_error(output, validation[1])
-        agreement = jnp.ones_like(error)
-        if partitions:
-            agreement = jnp.nan_to_num(winner_agreement(output, validation[1], partitions))
-        return run.model, run.losses, error, agreement, state
-
-    out_axes = (0, 0, 0, 0, None)
-    models, losses, errors, agreements, meter_state = jax.vmap(one, out_axes=out_axes)(keys)
-    meter.close(meter_state)
-    close = errors <= CLOSE * jnp.nanmin(errors)
-    best = jnp.lexsort((errors, jnp.where(close, -agreements, jnp.inf)))[0]
-    return jax.tree.map(lambda leaf: leaf[best], models), losses, errors
+        samples.network, runs.model, evaluation, runs.errors, runs.losses, runs.dead_units,
+        samples.drawn, samples.counts,
+    )  # fmt: skip
 
 
 def _check_plan(hidden: int | None, restarts: int, steps: int, batch_size: int) -> None:

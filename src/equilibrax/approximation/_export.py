@@ -1,42 +1,65 @@
-"""Feed-forward weights on disk, in safetensors: readable by any framework."""
+"""Feed-forward networks on disk: safetensors, ONNX and StableHLO, readable by other frameworks."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _checks
 from .._files import write_whole
+from .._settings import digest_of
 from ._feedforward import FeedForward
 
-FORMAT = "equilibrax-feedforward-1"
-"""Name and version of the layout."""
-
-_NAMES = ("weights1", "bias1", "weights2", "bias2")
+NAMES = ("weights1", "bias1", "weights2", "bias2")
 
 
-def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool = False) -> None:
-    """Write a model's four arrays, under their field names, to a safetensors file.
+class Format(NamedTuple):
+    """What a file holds, and in which version of the layout."""
 
-    **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
-    from the disk, in which case nothing is left behind and an older file stays.
-    """
+    name: str
+    version: int
+
+
+MODEL = Format("equilibrax-feedforward", 2)
+
+
+def is_array(value: Any) -> bool:
+    """Whether this goes into a file as a tensor."""
+    return isinstance(value, (np.ndarray, jax.Array))
+
+
+def write_tensors(
+    path: str | os.PathLike,
+    format: Format,
+    arrays: dict[str, Any],
+    plain: dict[str, Any],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write arrays, and in the JSON header all else, to a safetensors file."""
     # Here, since the core works without it.
     import safetensors.numpy
 
-    arrays = {name: np.asarray(getattr(model, name)) for name in _NAMES}
-    content = safetensors.numpy.save(arrays, metadata={"format": FORMAT})
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata = {
+        "format": format.name,
+        "version": str(format.version),
+        "digest": _digest(arrays, plain),
+        "header": json.dumps(plain, sort_keys=True),
+    }
+    content = safetensors.numpy.save(arrays, metadata=metadata)
     write_whole(path, lambda file: file.write(content), overwrite=overwrite)
 
 
-def load_model(path: str | os.PathLike) -> FeedForward:
-    """Read a model back.
-
-    **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds other
-    arrays, or was written by another version.
-    """
+def read_tensors(
+    path: str | os.PathLike, format: Format
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays, and all else, of a file that `write_tensors` wrote."""
     import safetensors
 
     try:
@@ -45,13 +68,156 @@ def load_model(path: str | os.PathLike) -> FeedForward:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if metadata.get("format") != FORMAT or set(arrays) != set(_NAMES):
-        raise ValueError(f"{path} holds no model that this version reads ({FORMAT}).")
-    weights1, bias1, weights2, bias2 = (jnp.asarray(arrays[name]) for name in _NAMES)
-    sizes = (weights1.shape[1], weights1.shape[0], weights2.shape[0])
+    found, version = metadata.get("format"), metadata.get("version", "")
+    if found != format.name or not version.isdecimal():
+        raise ValueError(f"{path} holds {found or 'tensors'} {version}, not {format.name}.")
+    if int(version) > format.version:
+        reads = f"this version of equilibrax reads up to {format.version}"
+        raise ValueError(f"{path} holds {found} version {version}; {reads}.")
+    try:
+        plain = json.loads(metadata.get("header", ""))
+    except ValueError:
+        plain = None
+    if plain is None or metadata.get("digest") != _digest(arrays, plain):
+        raise ValueError(f"{path} is damaged: its content is not what was written.")
+    return arrays, plain
+
+
+def _digest(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> str:
+    parts = [json.dumps(plain, sort_keys=True).encode()]
+    for name in sorted(arrays):
+        parts += [f"{name} {arrays[name].shape} {arrays[name].dtype}".encode(), arrays[name]]
+    return digest_of(*parts)
+
+
+def arrays_of(model: FeedForward) -> dict[str, Any]:
+    """A model's four arrays, under their field names."""
+    return {name: getattr(model, name) for name in NAMES}
+
+
+def model_of(arrays: dict[str, np.ndarray]) -> FeedForward:
+    """The model that has these arrays.
+
+    **Raises:** `ValueError` if their shapes are not those of one network.
+    """
+    shapes = {name: arrays[name].shape for name in NAMES}
+    hidden, out = shapes["bias1"], shapes["bias2"]
+    inner = shapes["weights1"][:1] == hidden and shapes["weights2"] == (*out, *hidden)
+    if not inner or [len(shapes[name]) for name in NAMES] != [2, 1, 2, 1]:
+        raise ValueError(f"its weights have shapes {shapes}, which are not those of two layers")
+    sizes = (shapes["weights1"][1], *hidden, *out)
     blank = eqx.filter_eval_shape(lambda: FeedForward(*sizes, key=jax.random.key(0)))
-    return eqx.tree_at(
-        lambda m: (m.weights1, m.bias1, m.weights2, m.bias2),
-        blank,
-        (weights1, bias1, weights2, bias2),
+    leaves = [jnp.asarray(arrays[name]) for name in NAMES]
+    return eqx.tree_at(lambda m: [getattr(m, name) for name in NAMES], blank, leaves)
+
+
+def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool = False) -> None:
+    """Write a model's four arrays, under their field names, to a safetensors file.
+
+    **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
+    from the disk, in which case nothing is left behind and an older file stays.
+    """
+    write_tensors(path, MODEL, arrays_of(_feedforward(model)), {}, overwrite=overwrite)
+
+
+def load_model(path: str | os.PathLike) -> FeedForward:
+    """Read a model back.
+
+    **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds other
+    arrays or arrays of other shapes, or was written by a newer version.
+    """
+    arrays, _ = read_tensors(path, MODEL)
+    if set(arrays) != set(NAMES):
+        raise ValueError(f"{path} holds {sorted(arrays)}, and not {sorted(NAMES)}.")
+    try:
+        return model_of(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.") from error
+
+
+def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False) -> None:
+    """Write the forward pass as an ONNX graph: `inputs`, of shape `(batch, n)`, to `rates`.
+
+    **Arguments:**
+
+    - `path`: of the file.
+    - `model`: a `FeedForward` or an `Approximation`.
+    - `overwrite`: replace a file that exists.
+
+    **Raises:** `ImportError` without onnx (`pip install 'equilibrax[export]'`); otherwise as
+    `save_model`.
+    """
+    try:
+        import onnx
+        from onnx import helper, numpy_helper
+    except ImportError as error:
+        raise ImportError("ONNX needs onnx: pip install 'equilibrax[export]'") from error
+    model = _feedforward(model)
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(model.weights1.dtype))
+    # A Gemm adds its last operand; thresholds are subtracted.
+    tensors = {
+        name: np.asarray(a) * (-1 if "bias" in name else 1) for name, a in arrays_of(model).items()
+    }
+    nodes = [
+        helper.make_node("Gemm", ["inputs", "weights1", "bias1"], ["drive1"], transB=1),
+        helper.make_node("Relu", ["drive1"], ["hidden"]),
+        helper.make_node("Gemm", ["hidden", "weights2", "bias2"], ["drive2"], transB=1),
+        helper.make_node("Relu", ["drive2"], ["rates"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "equilibrax",
+        [helper.make_tensor_value_info("inputs", dtype, ["batch", model.weights1.shape[1]])],
+        [helper.make_tensor_value_info("rates", dtype, ["batch", model.weights2.shape[0]])],
+        [numpy_helper.from_array(tensor, name) for name, tensor in tensors.items()],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", OPSET)]
+    proto = helper.make_model(
+        graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="equilibrax"
     )
+    onnx.checker.check_model(proto)
+    content = proto.SerializeToString()
+    write_whole(path, lambda file: file.write(content), overwrite=overwrite)
+
+
+OPSET, IR_VERSION = 17, 8
+"""Of 2022: what runtimes in use read."""
+
+
+def export_stablehlo(
+    path: str | os.PathLike,
+    model: Any,
+    *,
+    platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
+    overwrite: bool = False,
+) -> None:
+    """Write the forward pass as StableHLO, by `jax.export`, for batches of any size.
+
+        exported = jax.export.deserialize(bytearray(path.read_bytes()))
+        rates = exported.call(inputs)             # (batch, n) to (batch, n_out)
+
+    **Arguments:**
+
+    - `path`: of the file.
+    - `model`: a `FeedForward` or an `Approximation`.
+    - `platforms`: that it is compiled for when it is called.
+    - `overwrite`: replace a file that exists.
+
+    **Raises:** as `save_model`.
+    """
+    from jax import export
+
+    model = _feedforward(model)
+    shape = export.symbolic_shape(f"batch, {model.weights1.shape[1]}")
+    example = jax.ShapeDtypeStruct(shape, model.weights1.dtype)
+    forward = jax.jit(lambda inputs: model.batch(inputs))
+    content = bytes(export.export(forward, platforms=platforms)(example).serialize())
+    write_whole(path, lambda file: file.write(content), overwrite=overwrite)
+
+
+def _feedforward(model: Any) -> FeedForward:
+    """The network of an `Approximation`, or what is one itself."""
+    model = getattr(model, "model", model)
+    if not isinstance(model, FeedForward):
+        must = "be a FeedForward or an Approximation"
+        _checks.fail("model", must, f"is {type(model).__name__}", TypeError)
+    return model

@@ -1,9 +1,11 @@
 """The feed-forward network: two layers, one pass."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .. import _checks
 from .._types import Vector
@@ -72,3 +74,16 @@ class FeedForward(eqx.Module):
     def hidden_size(self) -> int:
         """Number of hidden units."""
         return self.weights1.shape[0]
+
+
+@eqx.filter_jit
+def forward(model: Any, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
+    """The model on a batch."""
+    return model.batch(inputs) if isinstance(model, FeedForward) else jax.vmap(model)(inputs)
+
+
+@eqx.filter_jit
+def dead_units(model: FeedForward, inputs: Float[Array, "m n"]) -> Int[Array, ""]:
+    """How many hidden units are silent for every one of these inputs: no gradient revives them."""
+    drive = model.weights1 @ inputs.T - model.bias1[:, None]
+    return jnp.sum(jnp.all(drive <= 0, axis=1))

@@ -1,6 +1,8 @@
 r"""How well one network stands in for another. Each metric is its formula."""
 
 import itertools
+from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _checks
 from ..sampling import Samples, mixture_line
 from ._batches import as_pairs
-from ._feedforward import FeedForward
+from ._feedforward import forward
+from ._jackknife import jackknife
 from ._train import check_fit
 
 
@@ -50,12 +53,7 @@ def winner_agreement(
     """Among inputs for which the recurrent network (`target`) has a winner, the share for
     which the approximation's larger partition sum is the same one; NaN if it never has one.
     """
-    recurrent = winner(target, partitions)
-    sums = partition_sums(output, partitions)
-    # Where the approximation leaves both partitions silent it names no winner.
-    same = (jnp.argmax(sums, axis=-1) == recurrent) & (jnp.max(sums, axis=-1) > 0)
-    has_winner = recurrent >= 0
-    return jnp.sum(same & has_winner) / jnp.sum(has_winner)
+    return _same_leader(output, target, winner(target, partitions) >= 0, partitions)
 
 
 def switch_point(
@@ -81,15 +79,23 @@ class Evaluation(eqx.Module):
     - `normalised_error`: over all neurons, see `normalised_error`.
     - `neuron_error`: the same for each neuron, shape `(n,)`.
     - `winner_agreement`: see `winner_agreement`; NaN without partitions.
+    - `winner_rectified`, `winner_raw`: among the same inputs, the share for which the
+      approximation's larger partition sum is that of the partition with the largest sum of
+      rectified, or raw, inputs.
     - `switch`: see `switch_point`; NaN without two partitions.
     - `num_inputs`: size of the held-out set.
+    - `standard_error`: an `Evaluation` that holds the standard error of each, by `jackknife`; that
+      of the switch is 0, since it does not depend on the held-out set.
     """
 
     normalised_error: Float[Array, ""]
     neuron_error: Float[Array, " n"]
     winner_agreement: Float[Array, ""]
+    winner_rectified: Float[Array, ""]
+    winner_raw: Float[Array, ""]
     switch: Float[Array, ""]
     num_inputs: int
+    standard_error: Any = None
 
 
 def evaluate(model, samples: Samples) -> Evaluation:
@@ -98,7 +104,7 @@ def evaluate(model, samples: Samples) -> Evaluation:
     **Arguments:**
 
     - `model`: maps one input of shape `(n,)` to one output.
-    - `samples`: the held-out set. Without partitions in its network, the winner and the
+    - `samples`: the held-out set. Without partitions in its network, winners and the
       switch are not defined.
 
     **Returns:** an `Evaluation`.
@@ -109,25 +115,40 @@ def evaluate(model, samples: Samples) -> Evaluation:
     check_fit(model, inputs, targets)
     output = forward(model, inputs)
     partitions = samples.partitions
-    nan = jnp.asarray(jnp.nan, output.dtype)
-    agreement, switch = nan, nan
-    if partitions:
-        agreement = winner_agreement(output, targets, partitions)
+    switch = jnp.asarray(jnp.nan, output.dtype)
     if len(partitions) >= 2:
         mixture = jnp.linspace(0, 1, 1001, dtype=inputs.dtype)
         line = mixture_line(partitions, inputs.shape[1], mixture)
         switch = switch_point(forward(model, line), mixture, partitions)
+
+    def measure(inputs, targets, output):
+        error, per_neuron, agreement, rectified, raw = _errors(inputs, targets, output, partitions)
+        return Evaluation(error, per_neuron, agreement, rectified, raw, switch, len(inputs))
+
+    value, error = jackknife(measure, inputs, targets, output)
+    error = eqx.tree_at(lambda e: e.num_inputs, error, value.num_inputs)
+    return eqx.tree_at(lambda e: e.standard_error, value, error, is_leaf=lambda leaf: leaf is None)
+
+
+@partial(jax.jit, static_argnums=3)
+def _errors(inputs, targets, output, partitions: tuple[int, ...]):
     per_neuron = jax.vmap(lambda y, r: normalised_error(y[:, None], r[:, None]), in_axes=1)
-    return Evaluation(
-        normalised_error(output, targets), per_neuron(output, targets), agreement, switch,
-        len(inputs),
-    )  # fmt: skip
+    shares = [jnp.asarray(jnp.nan, output.dtype)] * 3
+    if partitions:
+        wins = winner(targets, partitions) >= 0
+        shares = [
+            _same_leader(output, values, wins, partitions)
+            for values in (targets, jax.nn.relu(inputs), inputs)
+        ]
+    return normalised_error(output, targets), per_neuron(output, targets), *shares
 
 
-@eqx.filter_jit
-def forward(model, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
-    """The model on a batch."""
-    return model.batch(inputs) if isinstance(model, FeedForward) else jax.vmap(model)(inputs)
+def _same_leader(output, values, rows: Bool[Array, " m"], partitions) -> Float[Array, ""]:
+    """Among these rows, the share in which both have the largest sum over the same partition, and
+    the output has any at all."""
+    ours, theirs = (partition_sums(a, partitions) for a in (output, values))
+    same = jnp.argmax(ours, axis=-1) == jnp.argmax(theirs, axis=-1)
+    return jnp.sum(same & (jnp.max(ours, axis=-1) > 0) & rows) / jnp.sum(rows)
 
 
 def active_partitions(
@@ -137,33 +158,71 @@ def active_partitions(
     return partition_sums(rates, partitions) > 0
 
 
-def competition(samples: Samples) -> dict[str, float]:
-    """The recurrent network's own competition, as shares of its stable fixed points.
+def competition(samples: Samples, model: Any = None) -> dict[str, float]:
+    r"""The competition in the recurrent network's stable fixed points, or in a model's output.
+
+    With $s_p$ the summed input to partition p, $R_p$ its summed rate, w the winner and l the runner
+    up:
 
     - `one_active`, `none_active`, `several_active`: shares by number of active partitions;
     - `partly_active`: share in which some but not all neurons of a given partition are
       active, the mean over partitions;
     - `rectified_sum`, `raw_sum`: among inputs with a winner, the share in which it is the
-      partition with the largest sum of rectified, or raw, inputs.
+      partition with the largest sum of rectified, or raw, inputs;
+    - `suppression`: $1 - \sum R_l / \sum R_w$ over the inputs with a winner: 1 where competition
+      silences the others, 0 where it does not tell them apart;
+    - `gain`, `linearity`: the analogue response. $R_w$ is fitted by least squares over the
+      inputs with a winner, $R_w \approx g s_w + h \sum_{p \ne w} s_p + \sum_j k_j i_j + c$, j being
+      the neurons of no partition; the gain is g, and the linearity is
+      $1 - \sum (R_w - \hat R_w)^2 / \sum (R_w - \bar R_w)^2$.
+
+    **Arguments:**
+
+    - `samples`: of a network with partitions.
+    - `model`: the approximation to look at; the recurrent network itself if absent.
+
+    **Raises:** `ValueError` for a network without partitions.
     """
-    sizes = samples.partitions
-    inputs, rates = samples.inputs, samples.rates
+    rates = samples.rates if model is None else forward(model, samples.inputs)
+    figures = _competition(samples.inputs, rates, samples.partitions)
+    return {name: float(value) for name, value in figures.items()}
+
+
+@partial(jax.jit, static_argnums=2)
+def _competition(inputs, rates, sizes: tuple[int, ...]) -> dict[str, Float[Array, ""]]:
     active = active_partitions(rates, sizes)
     number = jnp.sum(active, axis=-1)
     units = partition_sums((rates > 0).astype(rates.dtype), sizes)
     partly = (units > 0) & (units < jnp.asarray(sizes))
     won = winner(rates, sizes)
     has = won >= 0
+    sums, outputs = partition_sums(inputs, sizes), partition_sums(rates, sizes)
+    ordered = jnp.sort(outputs, axis=-1)
+    second = ordered[:, -2] if len(sizes) > 1 else jnp.zeros_like(ordered[:, -1])
 
     def agrees(values):
         return jnp.sum((jnp.argmax(partition_sums(values, sizes), axis=-1) == won) & has)
 
-    figures = {
+    def total(values):
+        return jnp.sum(jnp.where(has, values, 0))
+
+    rate = ordered[:, -1]
+    own = jnp.take_along_axis(sums, won[:, None].clip(0), axis=1)[:, 0]
+    ones = jnp.ones_like(own)
+    columns = [own, jnp.sum(sums, axis=-1) - own, ones] if len(sizes) > 1 else [own, ones]
+    regressors = jnp.concatenate([jnp.stack(columns, axis=1), inputs[:, sum(sizes) :]], axis=1)
+    regressors = jnp.where(has[:, None], regressors, 0)
+    fit = jnp.linalg.lstsq(regressors, jnp.where(has, rate, 0))[0]
+    rest = total(jnp.square(rate - regressors @ fit))
+    spread = total(jnp.square(rate - total(rate) / jnp.sum(has)))
+    return {
         "one_active": jnp.mean(number == 1),
         "none_active": jnp.mean(number == 0),
         "several_active": jnp.mean(number > 1),
         "partly_active": jnp.mean(partly),
         "rectified_sum": agrees(jax.nn.relu(inputs)) / jnp.sum(has),
         "raw_sum": agrees(inputs) / jnp.sum(has),
+        "suppression": 1 - total(second) / total(rate),
+        "gain": fit[0],
+        "linearity": 1 - rest / spread,
     }
-    return {name: float(value) for name, value in figures.items()}

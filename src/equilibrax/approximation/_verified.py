@@ -16,7 +16,7 @@ from ..fixed_points._flow import as_flow
 from ..fixed_points._outcome import counts_of, in_words
 from ..fixed_points._verify import verify
 from ..networks import AbstractDynamics, is_threshold_linear
-from ._metrics import forward
+from ._feedforward import forward
 
 SMALLEST_FALLBACK = 1024
 """Rows that fall back are filled up to this, or to a power of two above it: few programs serve."""

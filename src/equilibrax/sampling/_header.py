@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .._resumable import Kind, read_settings, refuse_difference
@@ -11,7 +12,7 @@ from .._settings import described, program_of, rebuilt, versions
 from ..fixed_points import Flow
 from ..networks import AbstractDynamics, LeakyRNN, RateNetwork, WilsonCowan, as_dynamics
 from ..networks._transfer import TRANSFERS
-from ._inputs import Gaussian, UniformCube
+from ._inputs import AbstractInputs, Gaussian, UniformCube
 from ._shards import NAME
 
 STORE = Kind("a store of samples", "equilibrax-store", 1, NAME)
@@ -27,10 +28,6 @@ READABLE = {
 
 def settings_of(network, inputs, n, key, method, keep, size) -> dict[str, Any]:
     """Everything that the samples depend on, by name."""
-
-    def draw(inputs, key):
-        return inputs.draw(key, network.num_inputs, network.dtype)
-
     return {
         **versions(),
         "draws": n,
@@ -38,8 +35,7 @@ def settings_of(network, inputs, n, key, method, keep, size) -> dict[str, Any]:
         "keep": keep,
         **described(key, "key"),
         **settings_of_network(network),
-        **described(inputs, "inputs"),
-        "distribution": program_of(draw, inputs, key),
+        **settings_of_inputs(inputs, network),
         **described(method, "method"),
     }
 
@@ -52,6 +48,16 @@ def settings_of_network(network: AbstractDynamics) -> dict[str, Any]:
 
     x, i = (jnp.zeros(size, network.dtype) for size in (network.num_neurons, network.num_inputs))
     return {**described(network, "network"), "equation": program_of(equation, network, x, i)}
+
+
+def settings_of_inputs(inputs: AbstractInputs, network: AbstractDynamics) -> dict[str, Any]:
+    """A distribution's parameters, and how it draws."""
+
+    def draw(inputs, key):
+        return inputs.draw(key, network.num_inputs, network.dtype)
+
+    program = program_of(draw, inputs, jax.random.key(0))
+    return {**described(inputs, "inputs"), "distribution": program}
 
 
 def num_shards(settings: dict[str, Any]) -> int:

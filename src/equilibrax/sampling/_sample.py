@@ -61,7 +61,7 @@ class Samples(eqx.Module):
         rows = jnp.flatnonzero(self.outcome == Outcome.STABLE)
         if len(rows) == len(self):
             return self
-        return eqx.tree_at(_rows, self, [column[rows] for column in _rows(self)])
+        return rows_of(self, rows)
 
     def describe(self) -> str:
         """The counts in one line."""
@@ -98,8 +98,8 @@ def sample_fixed_points(
 
     **Raises:** `ValueError` for a distribution of another width, or fewer than one draw.
     """
-    plan = as_plan("n_draws", network, inputs, n_draws, key, method, keep)
-    network, n_draws, key, method = plan
+    network, method = as_plan(network, inputs, method)
+    n_draws, key = as_count("n_draws", n_draws, key, keep)
     if n_draws > 2**32:
         _checks.fail("n_draws", "be at most 2**32 in memory", f"is {n_draws}")
     size = min(max(1, BATCH // network.num_neurons), n_draws)
@@ -121,21 +121,23 @@ def sample_fixed_points(
     return Samples(*columns, drawn=n_draws, counts=counts, network=network)
 
 
-def as_plan(
-    name: str, network: Any, inputs: Any, n: Any, key: Any, method: Any, keep: Any
-) -> tuple[AbstractDynamics, int, Array, Flow]:
-    """What is to be sampled, how many (the argument of this name), from which key and how; or an
-    error that says what is wrong."""
+def as_plan(network: Any, inputs: Any, method: Any) -> tuple[AbstractDynamics, Flow]:
+    """What is to be sampled and how, or an error that says what is wrong."""
     network = as_dynamics("network", network)
     if not isinstance(inputs, AbstractInputs):
         must = "be a distribution of inputs such as eqb.UniformCube(-1, 1)"
         _checks.fail("inputs", must, f"is {inputs!r}", TypeError)
+    inputs.check(network.num_inputs)
+    # What is not returned need not be known.
+    return network, dataclasses.replace(as_flow(method), abscissa=False)
+
+
+def as_count(name: str, n: Any, key: Any, keep: Any) -> tuple[int, Array]:
+    """How many inputs (the argument of this name), and from which key; or an error."""
     n = _checks.integer(name, n)
     if keep not in ("stable", "all"):
         _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
-    inputs.check(network.num_inputs)
-    # What is not returned need not be known.
-    return network, n, _checks.key(key), dataclasses.replace(as_flow(method), abscissa=False)
+    return n, _checks.key(key)
 
 
 @eqx.filter_jit
@@ -153,11 +155,13 @@ def _draw(
 def split(samples: Samples, sizes: tuple[int, ...]) -> list[Samples]:
     """Consecutive parts of these sizes; `drawn` and `counts` stay those of the whole."""
     ends = np.cumsum((0, *sizes))
-    return [
-        eqx.tree_at(_rows, samples, [rows[low:high] for rows in _rows(samples)])
-        for low, high in itertools.pairwise(ends)
-    ]
+    return [rows_of(samples, slice(low, high)) for low, high in itertools.pairwise(ends)]
 
 
-def _rows(samples: Samples) -> list[Array]:
-    return [samples.inputs, samples.rates, samples.state, samples.outcome]
+def rows_of(samples: Samples, rows: Any) -> Samples:
+    """These rows; `drawn` and `counts` stay those of the whole."""
+
+    def columns(samples):
+        return [samples.inputs, samples.rates, samples.state, samples.outcome]
+
+    return eqx.tree_at(columns, samples, [column[rows] for column in columns(samples)])

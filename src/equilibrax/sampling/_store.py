@@ -29,7 +29,7 @@ from ..networks import AbstractDynamics
 from ._header import STORE, network_of, num_shards, settings_of
 from ._inputs import AbstractInputs
 from ._mesh import groups_of, is_mine, settle_shards
-from ._sample import BATCH, Samples, as_plan
+from ._sample import BATCH, Samples, as_count, as_plan
 from ._shards import COLUMNS, DamagedShard, Shard, committed, look_at, read_shard, write_shard
 
 SMALLEST_SHARD = 256
@@ -75,7 +75,8 @@ def sample_to_store(
     `BlockingIOError` if another process is writing there; any other `OSError` from the disk, after
     which the same call goes on.
     """
-    network, n, key, method = as_plan("n", network, inputs, n, key, method, keep)
+    network, method = as_plan(network, inputs, method)
+    n, key = as_count("n", n, key, keep)
     size = _default_size(n, network) if shard_size is None else _shard_size(shard_size)
     settings = settings_of(network, inputs, n, key, method, keep, size)
     folder = Path(path)

@@ -1,0 +1,275 @@
+r"""A proven bound on an approximation's error over a box of inputs.
+
+Both maps are piecewise affine. Within the chamber of a stable active set the rates at the fixed
+point are affine in the input, r = R i + c, on the polyhedron where that fixed point is real; the
+approximation is affine where its units keep their sides. So the largest error over a box is the
+largest of the optima of some mixed-integer linear programmes, one for each chamber, output and
+sign, with one binary variable for each rectified unit. HiGHS solves them by branch and bound with
+linear relaxations, and says what it has proven whenever it is stopped.
+"""
+
+import itertools
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import _checks
+from ..fixed_points import find_fixed_points
+from ..fixed_points._enumerate import Candidates, check_enumerable
+from ..networks import RateNetwork
+from ._feedforward import FeedForward, forward
+
+MARGINAL = 1e-9
+"""Chambers whose abscissa is below this count as stable: one too many does no harm to a bound."""
+
+
+class ErrorBound(eqx.Module):
+    r"""How far an approximation can be from the recurrent network, for inputs within a box.
+
+    - `bound`: no stable fixed point of any input within the box has rates r with
+      $|y_j - r_j|$ above this, shape `(n,)`: proven, up to the tolerances of a solver in double
+      precision (1e-6 of the bound).
+    - `attained`: the largest such errors at inputs that were found, with a stable fixed point that
+      is there, but that need not be the one the trajectory reaches, shape `(n,)`.
+    - `worst_input`: where the largest of them is, shape `(n,)`.
+    - `searched`: the largest errors at the fixed points that trajectories from zero reach, of the
+      inputs that a search looked at, shape `(n,)`.
+    - `complete`: whether `bound` and `attained` meet, to 1e-4; otherwise the bound is what was
+      proven in the time that there was.
+    - `num_programs`: programmes with binary variables that there were to solve.
+
+    In a network with one stable fixed point for each input, `searched` can reach `bound`; in a
+    multistable one the bound counts the points that the trajectory does not reach, too.
+    """
+
+    bound: Float[Array, " n"]
+    attained: Float[Array, " n"]
+    worst_input: Float[Array, " n"]
+    searched: Float[Array, " n"]
+    complete: bool
+    num_programs: int
+
+
+def error_bound(
+    network: RateNetwork,
+    model: Any,
+    low: float | Float[Array, " n"] = -1.0,
+    high: float | Float[Array, " n"] = 1.0,
+    *,
+    key: Array,
+    time_limit: float = 60.0,
+    search: int = 20_000,
+) -> ErrorBound:
+    """Bound the error of an approximation over a box of inputs, and search for the largest.
+
+    **Arguments:**
+
+    - `network`: threshold-linear, of at most 16 neurons.
+    - `model`: a `FeedForward`, or an `Approximation`, of the network.
+    - `low`, `high`: the box, one number or one for each input; finite.
+    - `key`: PRNG key of the search.
+    - `time_limit`: seconds for all programmes together.
+    - `search`: inputs to settle in search of a large error: a third of them drawn from the box, the
+      others ever closer around the worst.
+
+    **Returns:** an `ErrorBound`.
+
+    **Raises:** `ValueError` for another transfer function, more than 16 neurons, or a box that is
+    empty or not finite; `TypeError` for another kind of model.
+
+    Tjeng, Xiao and Tedrake (2019), arXiv 1711.07356, for the encoding of rectified units.
+    """
+    check_enumerable(network)
+    n = network.num_neurons
+    model = getattr(model, "model", model)
+    if not isinstance(model, FeedForward):
+        must = "be a FeedForward or an Approximation"
+        _checks.fail("model", must, f"is {type(model).__name__}", TypeError)
+    shape = (model.weights1.shape[1], model.weights2.shape[0])
+    if shape != (n, n):
+        _checks.fail("model", f"map {n} inputs to {n} outputs", f"maps {shape[0]} to {shape[1]}")
+    box = []
+    for name, side in (("low", low), ("high", high)):
+        side = _checks.floating(name, side)
+        _checks.per_neuron(name, side, n)
+        _checks.finite(name, side)
+        box.append(np.broadcast_to(np.asarray(side, np.float64), (n,)))
+    _checks.values("high", jnp.asarray(box[1]), "be at least `low`", lambda v: v >= box[0])
+    time_limit = _checks.number("time_limit", time_limit, above=0.0)
+    search = _checks.integer("search", search, minimum=2)
+    searched = largest_error(network, model, box, search, _checks.key(key))
+    return _solve(network, model, box, searched, time.monotonic() + time_limit)
+
+
+ROUNDS = 6
+"""Of the search: two over the whole box, and four around the worst that were found."""
+
+
+def largest_error(
+    network: RateNetwork, model: FeedForward, box: list[np.ndarray], count: int, key: Array
+) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """The largest error of each output that a search of so many inputs finds, at the trajectory's
+    own fixed points, and where."""
+    low, high = (jnp.asarray(side, network.dtype) for side in box)
+    n, size = network.num_neurons, -(-count // ROUNDS)
+    worst = jnp.zeros(n, network.dtype)
+    at = jnp.broadcast_to((low + high) / 2, (n, n))
+    for k in range(ROUNDS):
+        draw = jax.random.uniform(jax.random.fold_in(key, k), (size, n), network.dtype)
+        inputs = low + (high - low) * draw
+        if k > 1:
+            around = jnp.tile(at, (-(-size // n), 1))[:size]
+            inputs = jnp.clip(around + (inputs - (low + high) / 2) * 0.3 ** (k - 1), low, high)
+        found = find_fixed_points(network, inputs)
+        error = jnp.abs(forward(model, inputs) - found.rates)
+        error = jnp.where(found.stable[:, None], error, 0)
+        best = jnp.argmax(error, axis=0)
+        value = jnp.max(error, axis=0)
+        at = jnp.where((value > worst)[:, None], inputs[best], at)
+        worst = jnp.maximum(worst, value)
+    return worst, at
+
+
+class _Program:
+    """A mixed-integer linear programme in the making: variables, and rows low <= A v <= high."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray):
+        self.low, self.high = low.copy(), high.copy()
+        self.binary = np.zeros(len(low), bool)
+        self.matrix = np.zeros((0, len(low)))
+        self.row_low, self.row_high = np.zeros(0), np.zeros(0)
+
+    def variables(self, low: np.ndarray, high: np.ndarray, *, binary: bool = False) -> np.ndarray:
+        """Indices of new variables within these bounds."""
+        first = len(self.low)
+        self.low, self.high = np.append(self.low, low), np.append(self.high, high)
+        self.binary = np.append(self.binary, np.full(len(low), binary))
+        self.matrix = np.pad(self.matrix, ((0, 0), (0, len(low))))
+        return np.arange(first, len(self.low))
+
+    def require(self, terms: list[tuple[np.ndarray, np.ndarray]], low, high) -> None:
+        """Rows sum_k A_k v_k between low and high; v are indices, one for each column of A."""
+        rows = np.zeros((len(low), len(self.low)))
+        for part, columns in terms:
+            rows[:, columns] += part
+        self.matrix = np.concatenate([self.matrix, rows])
+        self.row_low, self.row_high = np.append(self.row_low, low), np.append(self.row_high, high)
+
+    def rectified(self, gain: np.ndarray, of: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """Variables [gain v + rest]_+, by one binary variable for each that can change sides."""
+        least, most = (side * self._extremes(side * gain, of) + rest for side in (-1, 1))
+        out = self.variables(np.maximum(least, 0), np.maximum(most, 0))
+        on = self.variables((least > 0) * 1.0, (most > 0) * 1.0, binary=True)
+        eye, inf = np.eye(len(rest)), np.full(len(rest), np.inf)
+        # out >= drive; out <= drive - least (1 - on); out <= most on; out >= 0 is its bound.
+        self.require([(eye, out), (-gain, of)], rest, inf)
+        room = np.minimum(least, 0)
+        self.require([(eye, out), (-gain, of), (-np.diag(room), on)], -inf, rest - room)
+        self.require([(eye, out), (-np.diag(np.maximum(most, 0)), on)], -inf, 0 * rest)
+        return out
+
+    def _extremes(self, gain: np.ndarray, of: np.ndarray) -> np.ndarray:
+        """An upper bound on each row of gain v: by intervals, or less by the linear relaxation."""
+        low, high = self.low[of], self.high[of]
+        most = gain.clip(0) @ high + gain.clip(None, 0) @ low
+        for row in range(len(gain)):
+            cost = np.zeros(len(self.low))
+            cost[of] = gain[row]
+            most[row] = min(most[row], self.largest(cost, relaxed=True)[0] + SLACK)
+        return most
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether not even the linear relaxation has a solution."""
+        return self.largest(np.zeros(len(self.low)), relaxed=True)[0] == -np.inf
+
+    def largest(
+        self, cost: np.ndarray, seconds: float = np.inf, *, relaxed: bool = False
+    ) -> tuple[float, np.ndarray | None]:
+        """A proven upper bound on cost . v, and the best v that was found; minus infinity and none
+        if there is none; infinity if nothing was proven in the time."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_array
+
+        rows = LinearConstraint(csr_array(self.matrix), self.row_low, self.row_high)
+        limit = {} if seconds == np.inf else {"time_limit": max(seconds, 0.01)}
+        # Rarely, HiGHS fails on what it has presolved, and not on what it was given.
+        for presolve in (True, False):
+            found = milp(
+                -cost,
+                integrality=np.zeros(len(cost)) if relaxed else self.binary,
+                bounds=Bounds(self.low, self.high),
+                constraints=rows if len(self.matrix) else (),
+                options={**limit, "mip_rel_gap": GAP, "presolve": presolve},
+            )
+            if found.status == 2:
+                return -np.inf, None
+            if found.status == 0 or not presolve:
+                break
+        proven = found.fun if found.status == 0 and relaxed else found.get("mip_dual_bound")
+        return (np.inf if proven is None else -proven), found.x
+
+
+GAP = 1e-6
+"""Relative gap at which a programme counts as solved."""
+
+SLACK = 1e-6
+"""Added to bounds that a solver gives, for its own tolerances."""
+
+
+def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
+    """All programmes: for each chamber whose fixed point is stable, each output and sign."""
+    n = network.num_neurons
+    with jax.enable_x64(True):
+        chambers = jax.tree.map(np.asarray, Candidates(network.astype(jnp.float64)))
+    w1, b1, w2, b2 = (np.asarray(a, np.float64) for a in jax.tree.leaves(model))
+    # Errors that were found are real: what cannot be larger need not be solved.
+    errors, inputs = (np.array(a, np.float64) for a in searched)
+    attained, bound, largest = errors.copy(), errors.copy(), errors.max()
+    programs, worst = 0, inputs[np.argmax(errors)]
+    for s in np.flatnonzero(chambers.abscissa < MARGINAL):
+        program = _Program(*box)
+        i = np.arange(n)
+        active, gain, rest = chambers.active[s], chambers.drive_gain[s], chambers.drive_rest[s]
+        inf = np.full(n, np.inf)
+        program.require([(gain, i)], np.where(active, -rest, -inf), np.where(active, inf, -rest))
+        if program.is_empty:
+            continue
+        # The rates there: u itself, or zero; x; or what is positive of x.
+        rates, offset, of = chambers.state_gain[s], chambers.state_rest[s], i
+        if network.convention == "voltage":
+            rates, offset = gain * active[:, None], rest * active
+        elif network.convention == "recurrent":
+            of = program.rectified(rates, i, offset)
+            rates, offset = np.eye(n), np.zeros(n)
+        output = program.rectified(w2, program.rectified(w1, i, -b1), -b2)
+        for j, sign in itertools.product(range(n), (1.0, -1.0)):
+            cost = np.zeros(len(program.low))
+            cost[output[j]] = sign
+            cost[of] -= sign * rates[j]
+            shift = sign * offset[j]
+            most = program.largest(cost, relaxed=True)[0] - shift + SLACK
+            if most <= attained[j]:
+                continue
+            programs += 1
+            left = deadline - time.monotonic()
+            value, at = program.largest(cost, left) if left > 0 else (np.inf, None)
+            value = min(most, value - shift + SLACK)
+            if at is not None:
+                # The error there, by the two networks' own equations.
+                x1 = np.maximum(w1 @ at[i] - b1, 0)
+                y = max(w2[j] @ x1 - b2[j], 0)
+                error = sign * (y - (rates[j] @ at[of] + offset[j]))
+                if error > largest:
+                    largest, worst = error, at[i]
+                attained[j] = max(attained[j], error)
+            bound[j] = max(bound[j], value)
+    complete = bool((bound <= attained * (1 + 1e-4) + 2 * SLACK).all())
+    dtype = model.weights1.dtype
+    found = (jnp.asarray(a, dtype) for a in (bound, attained, worst))
+    return ErrorBound(*found, searched[0], complete, programs)

@@ -1,0 +1,110 @@
+"""Where the winner changes: the decision boundary of either network."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .. import _checks
+from ..sampling import Samples
+from ._feedforward import forward
+from ._metrics import partition_sums, winner
+
+RIDGE = 1e-6
+"""Of the logistic fit, for winners that a straight line separates without a mistake."""
+
+NEWTON = 30
+"""Newton steps of the fit, more than it takes to converge."""
+
+
+class DecisionBoundary(eqx.Module):
+    r"""The boundary between the first two partitions, in the plane of their summed inputs.
+
+    In that plane a boundary is the line $w \cdot s + c = 0$ that logistic regression puts between
+    the inputs that A wins and those that B wins. The ideal one is $s_A = s_B$.
+
+    - `angle`: of each network's boundary against the ideal one, in degrees, positive where it is
+      turned anticlockwise.
+    - `offset`: its signed distance from the origin, in units of the input, positive towards A.
+    - `edges`: distances from the recurrent network's own line, shape `(bins + 1,)`.
+    - `misclassified`: the share of inputs between two such distances, on either side, that have
+      another winner in the approximation, shape `(bins,)`; NaN where there are none.
+
+    `angle` and `offset` hold two numbers: the recurrent network's, and the approximation's.
+    """
+
+    angle: Float[Array, "2"]
+    offset: Float[Array, "2"]
+    edges: Float[Array, " edges"]
+    misclassified: Float[Array, " bins"]
+
+
+def decision_boundary(
+    samples: Samples, model: Any, edges: Float[Array, " edges"] | None = None
+) -> DecisionBoundary:
+    """How the approximation's decision boundary lies to the ideal, and to the recurrent network's.
+
+    **Arguments:**
+
+    - `samples`: of a network with two partitions at least.
+    - `model`: the approximation.
+    - `edges`: distances between which the misclassified are counted; from 0 to 1 in tenths if
+      absent.
+
+    **Returns:** a `DecisionBoundary`; `jackknife(decision_boundary, samples, model)` is not
+    meant, `jackknife(lambda s: decision_boundary(s, model), samples)` gives standard errors.
+
+    **Raises:** `ValueError` for a network with fewer than two partitions.
+
+    Muir (2018), Fig. 3.
+    """
+    sizes = samples.partitions
+    if len(sizes) < 2:
+        _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
+    dtype = samples.inputs.dtype
+    edges = jnp.linspace(0, 1, 11, dtype=dtype) if edges is None else edges
+    return _boundary(samples.inputs, samples.rates, forward(model, samples.inputs), edges, sizes)
+
+
+@eqx.filter_jit
+def _boundary(inputs, rates, output, edges, sizes: tuple[int, ...]) -> DecisionBoundary:
+    sums = partition_sums(inputs, sizes)[:, :2]
+    recurrent, approximate = winner(rates, sizes), winner(output, sizes)
+    lines = [
+        logistic_line(sums, won == 0, (won == 0) | (won == 1)) for won in (recurrent, approximate)
+    ]
+    normal = jnp.stack([line[:2] for line in lines])
+    constant = jnp.stack([line[2] for line in lines])
+    length = jnp.linalg.norm(normal, axis=1)
+    # The ideal normal, (1, -1), is at -45 degrees.
+    angle = jnp.degrees(jnp.arctan2(normal[:, 1], normal[:, 0])) + 45
+    angle = (angle + 180) % 360 - 180
+    distance = jnp.abs(sums @ normal[0] + constant[0]) / length[0]
+    has = recurrent >= 0
+    place = jnp.where(has, jnp.searchsorted(edges, distance, side="right") - 1, -1)
+    bins = jnp.arange(len(edges) - 1)
+    inside = place[:, None] == bins
+    wrong = inside & (approximate != recurrent)[:, None]
+    share = jnp.sum(wrong, axis=0) / jnp.sum(inside, axis=0)
+    return DecisionBoundary(angle, -constant / length, edges, share)
+
+
+def logistic_line(
+    points: Float[Array, "m 2"], label: Bool[Array, " m"], rows: Bool[Array, " m"]
+) -> Float[Array, "3"]:
+    """w and c of the logistic regression of `label` on the points, of these rows, by Newton."""
+    x = jnp.concatenate([points, jnp.ones_like(points[:, :1])], axis=1)
+    y = label.astype(points.dtype)
+    weight = rows.astype(points.dtype) / jnp.maximum(1, jnp.sum(rows))
+    ridge = RIDGE * jnp.diag(jnp.asarray([1.0, 1.0, 0.0], points.dtype))
+
+    def step(_, w):
+        p = jax.nn.sigmoid(x @ w)
+        gradient = x.T @ (weight * (p - y)) + ridge @ w
+        curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + ridge
+        tiny = 1e-12 * jnp.eye(3, dtype=points.dtype)
+        return w - jnp.linalg.solve(curvature + tiny, gradient)
+
+    return jax.lax.fori_loop(0, NEWTON, step, jnp.zeros(3, points.dtype))

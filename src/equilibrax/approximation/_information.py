@@ -1,0 +1,93 @@
+"""Information about the input that is in the output, and what inputs without an answer get."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from ..fixed_points import Outcome
+from ..sampling import Samples
+from ._feedforward import forward
+from ._metrics import partition_sums
+
+
+def mutual_information(
+    samples: Samples, model: Any = None, *, neighbours: int = 3, limit: int = 4000
+) -> float:
+    r"""Information about the difference of the input sums in the difference of the output sums.
+
+    $$I(s_A - s_B;\; R_A - R_B)$$
+
+    in bits, of the recurrent network's rates, or of a model's output; estimated from distances to
+    nearest neighbours by scikit-learn's `mutual_info_regression`, which needs
+    `pip install 'equilibrax[study]'`.
+
+    **Arguments:**
+
+    - `samples`: of a network with two partitions at least.
+    - `model`: the approximation; the recurrent network itself if absent.
+    - `neighbours`: of the estimator.
+    - `limit`: rows that it looks at, the first ones.
+
+    **Raises:** `ValueError` for fewer than two partitions; `ImportError` without scikit-learn.
+
+    Kraskov, Stoegbauer and Grassberger, PRE 69:066138 (2004), doi:10.1103/PhysRevE.69.066138.
+    """
+    try:
+        from sklearn.feature_selection import mutual_info_regression
+    except ImportError as error:
+        raise ImportError(
+            "mutual information needs scikit-learn: pip install 'equilibrax[study]'"
+        ) from error
+    sizes = samples.partitions
+    if len(sizes) < 2:
+        _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
+    inputs = samples.inputs[:limit]
+    rates = samples.rates[:limit] if model is None else forward(model, inputs)
+    given, shown = (
+        np.asarray(sums[:, 0] - sums[:, 1], np.float64)
+        for sums in (partition_sums(inputs, sizes), partition_sums(rates, sizes))
+    )
+    nats = mutual_info_regression(
+        given[:, None], shown, n_neighbors=_checks.integer("neighbours", neighbours), random_state=0
+    )
+    return float(nats[0] / np.log(2))
+
+
+def unsettled_behaviour(samples: Samples, model: Any) -> dict[Outcome, dict[str, float]]:
+    r"""What the approximation answers where the recurrent network has no stable fixed point.
+
+    For each outcome but `STABLE` that occurs, of the model's output y:
+
+    - `share`: of all inputs drawn;
+    - `size`: the mean of |y| over that of the rates |r| at the stable fixed points;
+    - `outside`: share in which some $y_j$ is above the largest stable rate $r_j$;
+    - `silent`: share in which no output is active.
+
+    **Arguments:**
+
+    - `samples`: with all outcomes, as from `sample_fixed_points(..., keep="all")`.
+    - `model`: the approximation.
+
+    **Raises:** `ValueError` if no sample is stable.
+    """
+    outcome = np.asarray(samples.outcome)
+    stable = outcome == Outcome.STABLE
+    if not stable.any():
+        _checks.fail("samples", "hold a stable fixed point", f"holds none ({samples.describe()})")
+    rates = np.asarray(samples.rates)[stable]
+    usual, largest = np.linalg.norm(rates, axis=1).mean(), rates.max(axis=0)
+    output = np.asarray(forward(model, jnp.nan_to_num(samples.inputs)))
+    found = {}
+    for kind in Outcome:
+        rows = output[outcome == kind]
+        if kind in (Outcome.STABLE, Outcome.INVALID) or not len(rows):
+            continue
+        found[kind] = {
+            "share": float(len(rows) / len(outcome)),
+            "size": float(np.linalg.norm(rows, axis=1).mean() / usual),
+            "outside": float((rows > largest).any(axis=1).mean()),
+            "silent": float((rows <= 0).all(axis=1).mean()),
+        }
+    return found

@@ -1,0 +1,66 @@
+"""Standard errors, for whatever is measured on a sample."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from ..sampling import Samples, rows_of
+
+T = TypeVar("T")
+
+
+def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tuple[T, T]:
+    r"""A statistic of a sample, and its standard error.
+
+        value, error = eqb.jackknife(eqb.competition, samples)
+
+    The rows are cut into g groups. With $\theta_k$ the statistic of all rows but those of group k,
+
+    $$\mathrm{se}^2 = \frac{g - 1}{g} \sum_k (\theta_k - \bar\theta)^2.$$
+
+    **Arguments:**
+
+    - `statistic`: from the data to a pytree of numbers.
+    - `data`: `Samples`, or arrays with as many rows as each other, in random order.
+    - `groups`: g, at least 2; as many as there are rows if that is fewer.
+
+    **Returns:** the statistic of all rows, and a pytree of the same kind with the errors. They are
+    NaN for a single row.
+
+    **Raises:** `ValueError` for data of different lengths, or none.
+
+    Quenouille (1956), doi:10.1093/biomet/43.3-4.353; Tukey (1958).
+    """
+    groups = _checks.integer("groups", groups, minimum=2)
+    lengths = {len(part) for part in data}
+    if len(lengths) != 1 or not min(lengths):
+        _checks.fail("data", "have the same number of rows, at least one", f"has {lengths or 0}")
+    (m,) = lengths
+    value = statistic(*data)
+    if m == 1:
+        return value, jax.tree.map(lambda v: jnp.nan * v, value)
+    groups = min(groups, m)
+    each = m // groups
+    parts = []
+    for k in range(groups):
+        rows = np.r_[: k * each, (k + 1) * each : groups * each]
+        parts.append(statistic(*(_rows(part, rows) for part in data)))
+
+    def error(value, *replicates):
+        stack = jnp.stack([jnp.asarray(replicate) for replicate in replicates])
+        return type_of(value)(jnp.sqrt(jnp.var(stack, axis=0) * (groups - 1)))
+
+    return value, jax.tree.map(error, value, *parts)
+
+
+def type_of(value: Any) -> Callable[[Any], Any]:
+    """`float` for a Python number, so that an error is of the kind of its value."""
+    return float if isinstance(value, float) else lambda array: array
+
+
+def _rows(data: Any, rows: np.ndarray) -> Any:
+    return rows_of(data, rows) if isinstance(data, Samples) else data[rows]

@@ -1,0 +1,132 @@
+"""How much of the noise in the input is left in the output."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import _checks
+from ..fixed_points import Flow, find_fixed_points
+from ..networks import RateNetwork
+from ._feedforward import forward
+from ._jackknife import jackknife
+
+
+class NoiseRejection(eqx.Module):
+    r"""Signal-to-noise ratios against the amplitude of the noise.
+
+    Signal p with noise r gives the output $y_{pr}$. With $\bar y_p$ the mean over the noise,
+
+    $$\mathrm{SNR} = \frac{\mathrm{tr\,Var}_p(\bar y_p)}
+                          {\mathrm{tr}\,\langle \mathrm{Var}_r(y_{pr}) \rangle_p} - \frac{1}{R},$$
+
+    the last term, for R repeats, being what noise alone adds to the first variance.
+
+    - `std`: standard deviations of the noise, shape `(levels,)`, in units of the input.
+    - `snr_in`: of the inputs themselves.
+    - `recurrent`, `feedforward`: the SNR of each network's rates over that of the input: above 1
+      where noise is rejected.
+    - `linear`: the same for the linear map $A i + c$ that is closest to the recurrent network's
+      rates in the least squares sense, on the same noisy inputs.
+    - `settled`: share of the noisy inputs that have a stable fixed point; the others are left out
+      of the recurrent network's figures, and of the linear fit.
+    - `standard_error`: a `NoiseRejection` that holds the standard error of each, by a
+      jackknife over signals.
+    """
+
+    std: Float[Array, " levels"]
+    snr_in: Float[Array, " levels"]
+    recurrent: Float[Array, " levels"]
+    feedforward: Float[Array, " levels"]
+    linear: Float[Array, " levels"]
+    settled: Float[Array, " levels"]
+    standard_error: Any = None
+
+
+def noise_rejection(
+    network: RateNetwork,
+    model: Any,
+    signals: Float[Array, "p n"],
+    std: Float[Array, " levels"],
+    *,
+    key: Array,
+    repeats: int = 50,
+    method: Flow | None = None,
+) -> NoiseRejection:
+    """Signal-to-noise ratio out over in, for both networks and for the best linear map.
+
+    **Arguments:**
+
+    - `network`, `model`: the recurrent network and its approximation.
+    - `signals`: inputs without noise, shape `(p, n)`, in random order, as `mixture_line` at
+      random mixtures; 20 at least, for the error bars.
+    - `std`: standard deviations of independent Gaussian noise on every input, positive.
+    - `key`: PRNG key of the noise.
+    - `repeats`: noisy versions of each signal, at least 2.
+    - `method`: how to settle.
+
+    **Returns:** a `NoiseRejection`.
+
+    **Raises:** `ValueError` for signals of another width, or amplitudes that are not positive.
+    """
+    signals = _checks.floating("signals", signals)
+    n = network.num_inputs
+    if signals.ndim != 2 or signals.shape[1] != n or len(signals) < 2:
+        _checks.fail("signals", f"have shape (p, {n}), p at least 2", f"has shape {signals.shape}")
+    std = jnp.atleast_1d(_checks.floating("std", std))
+    _checks.positive("std", std)
+    repeats = _checks.integer("repeats", repeats, minimum=2)
+    key = _checks.key(key)
+    noise = jax.random.normal(key, (len(signals), repeats, n), signals.dtype)
+    levels = []
+    for amplitude in std:
+        inputs = signals[:, None] + amplitude * noise
+        found = find_fixed_points(network, inputs, method=method)
+        output = forward(model, inputs.reshape(-1, n)).reshape(*inputs.shape[:2], -1)
+        levels.append(jackknife(_gains, inputs, found.rates, found.stable, output))
+    values, errors = (
+        jax.tree.map(lambda *parts: jnp.stack(parts), *column)
+        for column in zip(*levels, strict=True)
+    )
+    return NoiseRejection(
+        std, **values, standard_error=NoiseRejection(jnp.zeros_like(std), **errors)
+    )
+
+
+@jax.jit
+def _gains(inputs, rates, stable, output) -> dict[str, Float[Array, ""]]:
+    """The fields of `NoiseRejection` but the first, at one level."""
+    every = jnp.ones_like(stable)
+    snr_in = _snr(inputs, every)
+    # The closest linear map, by its normal equations; rows without a fixed point weigh nothing.
+    x = jnp.concatenate([inputs, jnp.ones_like(inputs[..., :1])], axis=-1)
+    x = x.reshape(-1, x.shape[-1])
+    weight = stable.reshape(-1, 1)
+    y = jnp.where(weight, rates.reshape(-1, rates.shape[-1]), 0)
+    map = jnp.linalg.lstsq(jnp.where(weight, x, 0), y)[0]
+    linear = (x @ map).reshape(rates.shape)
+    return {
+        "snr_in": snr_in,
+        "recurrent": _snr(rates, stable) / snr_in,
+        "feedforward": _snr(output, every) / snr_in,
+        "linear": _snr(linear, every) / snr_in,
+        "settled": jnp.mean(stable),
+    }
+
+
+def _snr(values: Float[Array, "p r n"], rows) -> Float[Array, ""]:
+    count = jnp.sum(rows, axis=1)
+    enough = count >= 2
+    weight = (rows & enough[:, None])[..., None]
+    values = jnp.where(weight, values, 0)
+    count = jnp.maximum(count, 2)[:, None]
+    mean = jnp.sum(values, axis=1) / count
+    inside = jnp.sum(jnp.where(weight, jnp.square(values - mean[:, None]), 0), axis=1) / (count - 1)
+    signals = jnp.maximum(2, jnp.sum(enough))
+    centre = jnp.sum(jnp.where(enough[:, None], mean, 0), axis=0) / signals
+    between = jnp.sum(jnp.where(enough[:, None], jnp.square(mean - centre), 0), axis=0)
+    noise = jnp.sum(jnp.where(enough[:, None], inside, 0)) / signals
+    repeats = jnp.sum(jnp.where(enough, count[:, 0], 0)) / signals
+    return jnp.sum(between) / (signals - 1) / noise - 1 / repeats

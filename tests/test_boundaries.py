@@ -1,0 +1,178 @@
+"""Sampling near boundaries, and proven bounds on an approximation's error."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import enumerate_voltage
+
+import equilibrax as eqb
+from equilibrax import Outcome
+from equilibrax.approximation._bound import _Program
+
+KEY = jax.random.key(5)
+CUBE = eqb.UniformCube(-1.0, 1.0)
+UNIQUE = eqb.two_neuron(0.3, -0.5)
+"""One stable fixed point for every input."""
+
+
+@pytest.fixture(scope="module")
+def near(reference):
+    return eqb.sample_near_boundaries(reference, CUBE, 2048, key=KEY, share=0.8, halvings=7)
+
+
+def test_the_cost_is_the_number_of_draws_and_all_pairs_are_fixed_points(near, reference):
+    assert near.drawn == sum(near.counts.values()) == 2048
+    assert near.counts[Outcome.STABLE] == len(near) == 2048
+    residual = jax.vmap(reference.drift)(near.state, near.inputs)
+    assert float(jnp.abs(residual).max()) < 1e-12
+    assert float(jnp.abs(near.inputs).max()) <= 1
+
+
+def test_inputs_lie_closer_to_faces_and_to_other_basins(near, reference, samples):
+    def margins(these):
+        return np.abs(np.asarray(jax.vmap(reference.drive)(these.state, these.inputs))).min(1)
+
+    assert np.quantile(margins(near), 0.1) < 0.5 * np.quantile(margins(samples), 0.1)
+
+    # The winner changes within a small step, found with the engine itself.
+    def contested(these):
+        step = 0.02 * np.asarray([1.0, 1.0, -1.0, -1.0, 0.0])
+        rows = np.asarray(these.inputs)[:512]
+        ends = [eqb.find_fixed_points(reference, rows + sign * step).rates for sign in (-1, 1)]
+        first, second = (np.asarray(eqb.winner(rates, (2, 2))) for rates in ends)
+        return ((first != second) & (first >= 0) & (second >= 0)).mean()
+
+    assert contested(near) > 3 * contested(samples)
+
+
+def test_halving_ends_at_the_boundary_in_closed_form():
+    """Two neurons that inhibit each other strongly: from zero the larger input wins."""
+    from equilibrax.sampling._near import Ends, _halve
+
+    network = eqb.two_neuron(0.0, -2.0)
+    rng = np.random.default_rng(0)
+    left, right = rng.uniform(0.2, 1, (2, 64, 2))
+    left, right = np.sort(left, axis=1)[:, ::-1], np.sort(right, axis=1)
+    found = [eqb.find_fixed_points(network, i) for i in (left, right)]
+    ends = Ends(jnp.asarray(left), jnp.asarray(right), found[0].rates, found[1].rates)
+    for _ in range(20):
+        middle = (ends.left + ends.right) / 2
+        ends = _halve(ends, middle, eqb.find_fixed_points(network, middle))
+    # i1 = i2, where the jump is as large as the larger rate itself.
+    np.testing.assert_allclose(ends.left[:, 0], ends.left[:, 1], rtol=0, atol=1e-5)
+
+
+def test_faces_are_reached_to_rounding_without_jitter(reference, monkeypatch, samples):
+    from equilibrax.sampling import _near, rows_of
+
+    monkeypatch.setattr(_near, "SPREAD", 0.0)
+    method = eqb.Flow(abscissa=False)
+    drawn = rows_of(samples, slice(0, 512))
+    i = _near.to_faces(reference, drawn, 512, KEY, method)
+    found = eqb.find_fixed_points(reference, i, method=method)
+    margin = np.abs(np.asarray(jax.vmap(reference.drive)(found.state, i))).min(1)
+    before = np.abs(np.asarray(jax.vmap(reference.drive)(drawn.state, drawn.inputs))).min(1)
+    # Elsewhere the step crosses into another basin on its way.
+    assert (margin < 1e-9).mean() > 0.8
+    assert (margin < before).mean() > 0.9
+
+
+def test_bad_samplings(reference):
+    with pytest.raises(ValueError, match="`share` must be a number above 0 and below 1"):
+        eqb.sample_near_boundaries(reference, CUBE, 100, key=KEY, share=1.5)
+    runaway = eqb.two_neuron(1.5, 0.0)
+    with pytest.raises(ValueError, match="DIVERGED"):
+        eqb.sample_near_boundaries(runaway, eqb.UniformCube(0.5, 1.0), 100, key=KEY)
+
+
+def test_rectified_units_are_encoded_exactly():
+    """The largest of a small network's outputs over a box, against a fine grid."""
+    rng = np.random.default_rng(3)
+    w1, b1, w2, b2 = (
+        rng.normal(size=(4, 2)),
+        rng.normal(size=4),
+        rng.normal(size=(2, 4)),
+        np.zeros(2),
+    )
+    low, high = np.asarray([-1.0, -0.5]), np.asarray([0.7, 1.0])
+    program = _Program(low, high)
+    output = program.rectified(w2, program.rectified(w1, np.arange(2), -b1), -b2)
+    axes = [np.linspace(a, b, 801) for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
+    y = np.maximum(np.maximum(grid @ w1.T - b1, 0) @ w2.T - b2, 0)
+    for j in range(2):
+        cost = np.zeros(len(program.low))
+        cost[output[j]] = 1
+        bound, at = program.largest(cost)
+        # A grid of this spacing misses the maximum by at most its slope times half a step.
+        assert y[:, j].max() - 1e-6 <= bound <= y[:, j].max() + 0.02
+        assert bound <= program.largest(cost, relaxed=True)[0] + 1e-6
+        x = np.maximum(w1 @ at[:2] - b1, 0)
+        assert max(w2[j] @ x, 0) == pytest.approx(bound, abs=1e-5)
+
+
+@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+def test_the_bound_is_met_where_there_is_one_fixed_point(convention):
+    network = eqb.two_neuron(0.3, -0.5, bias=0.1, convention=convention)
+    model = eqb.FeedForward(2, 4, 2, key=KEY)
+    found = eqb.error_bound(network, model, key=KEY, search=2000)
+    assert found.complete
+    inputs = jax.random.uniform(KEY, (2000, 2), minval=-1.0)
+    settled = eqb.find_fixed_points(network, inputs)
+    assert settled.stable.all()
+    error = np.abs(np.asarray(model.batch(inputs) - settled.rates)).max(0)
+    assert (error <= np.asarray(found.bound)).all()
+    assert (error <= np.asarray(found.searched) + 0.05).all()
+    # Search and proof meet: the bound is no larger than it must be.
+    np.testing.assert_allclose(found.bound, found.attained, rtol=1e-4)
+    np.testing.assert_allclose(found.searched, found.bound, rtol=0.02)
+
+
+def test_in_a_multistable_network_the_bound_holds_for_every_stable_point(reference):
+    model = eqb.FeedForward(5, 3, 5, key=KEY)
+    low, high = np.zeros(5), np.asarray([1.0, 1.0, 1.0, 1.0, 0.0])
+    found = eqb.error_bound(reference, model, low, high, key=KEY, search=2000)
+    assert found.complete
+    rng = np.random.default_rng(0)
+    largest = np.zeros(5)
+    for i in rng.uniform(low, high, (60, 5)):
+        for x, abscissa in enumerate_voltage(reference, i):
+            if abscissa < 0:
+                error = np.abs(np.asarray(model(jnp.asarray(i))) - np.maximum(x, 0))
+                largest = np.maximum(largest, error)
+    assert (largest <= np.asarray(found.bound)).all()
+    # At the input that it names, some stable point is that far away.
+    i = np.asarray(found.worst_input)
+    y = np.asarray(model(jnp.asarray(i)))
+    points = [np.maximum(x, 0) for x, a in enumerate_voltage(reference, i * (1 - 1e-9)) if a < 0]
+    assert max(np.abs(y - r).max() for r in points) == pytest.approx(
+        float(np.max(found.attained)), rel=1e-4
+    )
+
+
+def test_out_of_time_the_bound_is_larger_and_still_a_bound():
+    model = eqb.FeedForward(2, 12, 2, key=KEY)
+    whole = eqb.error_bound(UNIQUE, model, key=KEY, search=2000)
+    hasty = eqb.error_bound(UNIQUE, model, key=KEY, search=2000, time_limit=1e-6)
+    assert whole.complete
+    assert not hasty.complete
+    assert (np.asarray(hasty.bound) >= np.asarray(whole.bound) - 1e-6).all()
+    assert np.isfinite(hasty.bound).all()
+
+
+def test_bad_bounds(reference):
+    model = eqb.FeedForward(5, 3, 5, key=KEY)
+    smooth = eqb.RateNetwork(np.zeros((5, 5)), transfer=eqb.tanh)
+    mlp = eqx.nn.MLP(5, 5, 3, 1, key=KEY)
+    cases = [
+        (lambda: eqb.error_bound(smooth, model, key=KEY), "threshold-linear"),
+        (lambda: eqb.error_bound(reference, mlp, key=KEY), "must be a FeedForward"),
+        (lambda: eqb.error_bound(UNIQUE, model, key=KEY), "must map 2 inputs to 2 outputs"),
+        (lambda: eqb.error_bound(reference, model, 1.0, 0.0, key=KEY), "`high` must be at least"),
+        (lambda: eqb.error_bound(reference, model, np.nan, key=KEY), "`low` must be finite"),
+    ]  # fmt: skip
+    for call, words in cases:
+        with pytest.raises((ValueError, TypeError), match=words):
+            call()
