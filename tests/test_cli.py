@@ -91,6 +91,16 @@ def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     cli.main(["evaluate", "--model", "m", "--samples", "pairs"])
     found = eqb.evaluate(eqb.load_model("m"), eqb.open_samples("pairs")[:])
     assert f"normalised error   {float(found.normalised_error):.4f}" in capsys.readouterr().out
+    cli.main(["export", "--model", "m", "--onnx", "m.onnx", "--stablehlo", "m.bin"])
+    assert "m.bin is written" in capsys.readouterr().out
+    assert os.path.getsize("m.onnx") > 200
+    for words in (["--onnx", "m.onnx"], []):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["export", "--model", "m", *words])
+        assert caught.value.code == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("equilibrax: m.onnx exists")
+    assert told[1] == "equilibrax: name a file with --onnx, --stablehlo, or both"
     stream = ["train", "--samples", "pairs", "--out", "s", "--stream", "--steps", "300"]
     cli.main([*stream, "--checkpoints", "steps", "--every", "100"])
     assert "mean squared error of the last 100 batches" in capsys.readouterr().out

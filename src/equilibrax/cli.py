@@ -1,4 +1,7 @@
-"""The command line: `equilibrax reproduce | sample | train | evaluate | benchmark`."""
+"""The command line.
+
+`equilibrax reproduce | study | sample | train | evaluate | export | benchmark`
+"""
 
 import contextlib
 import dataclasses
@@ -16,7 +19,7 @@ import tyro
 from jax.errors import JaxRuntimeError
 from tyro.conf import subcommand
 
-from . import benchmark as timing, figures, reproduce as paper
+from . import benchmark as timing, figures, reproduce as paper, study as programme
 from ._files import check_absent, whole_folder, write_json
 from ._resumable import DamagedSettings
 from .approximation import (
@@ -24,6 +27,8 @@ from .approximation import (
     approximate,
     cosine_adam,
     evaluate,
+    export_onnx,
+    export_stablehlo,
     load_model,
     save_model,
     train,
@@ -182,6 +187,66 @@ class Reproduce:
             ],
         )
         print(f"\nfigures and report.json are in {self.out}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Approximate the networks of the paper's programme, and measure how well that does.
+
+    Two neurons across weight space, several partitions, rings, random networks of growing size, the
+    reference network by the number of hidden units, and all metrics. Writes study.json and figures.
+    """
+
+    out: Path
+    """Folder for the results; it must be empty or absent."""
+    only: tuple[Literal["map", "partitions", "ring", "random", "width", "reference"], ...] = ()
+    """The parts wanted; all of them if none is named."""
+    draws: int = 50_000
+    """Inputs settled for each network, for training, and again for tests; a tenth in the map."""
+    steps: int = 6000
+    """Steps of Adam."""
+    restarts: int = 8
+    """Trained networks, of which the best by validation is kept."""
+    seed: int = 0
+    """Of everything."""
+    force: bool = False
+    """Write into a folder that is not empty."""
+
+    def run(self) -> None:
+        """Settle, train, measure, draw, and print a line for each approximation."""
+        report = programme.study(**_fields(self), progress=True)
+        rows = [
+            (part, str(row["name"]), *(str(row[k]) for k in ("n", "hidden")), f"{row['error']:.4f}",
+             f"{row['error_se']:.4f}")
+            for part in programme.PARTS for row in report.get(part, {}).get("rows", ())
+        ]  # fmt: skip
+        if rows:
+            _print_table(("part", "network", "n", "hidden", "error", "+-"), rows)
+        print(f"figures and study.json are in {self.out}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a trained approximation's forward pass for other frameworks."""
+
+    model: Path
+    """Safetensors file from `equilibrax train` or `reproduce`."""
+    onnx: Path | None = None
+    """ONNX file to write."""
+    stablehlo: Path | None = None
+    """StableHLO file to write, for `jax.export.deserialize`."""
+    force: bool = False
+    """Replace existing files."""
+
+    def run(self) -> None:
+        """Load, and write what is asked for."""
+        if self.onnx is None and self.stablehlo is None:
+            raise ValueError("name a file with --onnx, --stablehlo, or both")
+        model = load_model(self.model)
+        for write, path in ((export_onnx, self.onnx), (export_stablehlo, self.stablehlo)):
+            if path is not None:
+                write(path, model, overwrite=self.force)
+                print(f"{path} is written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -432,6 +497,8 @@ Command = (
     | Annotated[Sample, subcommand("sample")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[Study, subcommand("study")]
     | Annotated[Benchmark, subcommand("benchmark")]
 )
 

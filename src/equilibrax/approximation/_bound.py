@@ -10,7 +10,7 @@ linear relaxations, and says what it has proven whenever it is stopped.
 
 import itertools
 import time
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -193,17 +193,21 @@ class _Program:
     ) -> tuple[float, np.ndarray | None]:
         """A proven upper bound on cost . v, and the best v that was found; minus infinity and none
         if there is none; infinity if nothing was proven in the time."""
-        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy import optimize
         from scipy.sparse import csr_array
 
-        rows = LinearConstraint(csr_array(self.matrix), self.row_low, self.row_high)
+        # SciPy's own annotations do not admit arrays.
+        milp, bounds, constraint = cast(
+            Any, (optimize.milp, optimize.Bounds, optimize.LinearConstraint)
+        )
+        rows = constraint(csr_array(self.matrix), self.row_low, self.row_high)
         limit = {} if seconds == np.inf else {"time_limit": max(seconds, 0.01)}
         # Rarely, HiGHS fails on what it has presolved, and not on what it was given.
         for presolve in (True, False):
             found = milp(
                 -cost,
                 integrality=np.zeros(len(cost)) if relaxed else self.binary,
-                bounds=Bounds(self.low, self.high),
+                bounds=bounds(self.low, self.high),
                 constraints=rows if len(self.matrix) else (),
                 options={**limit, "mip_rel_gap": GAP, "presolve": presolve},
             )
@@ -271,5 +275,5 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
             bound[j] = max(bound[j], value)
     complete = bool((bound <= attained * (1 + 1e-4) + 2 * SLACK).all())
     dtype = model.weights1.dtype
-    found = (jnp.asarray(a, dtype) for a in (bound, attained, worst))
-    return ErrorBound(*found, searched[0], complete, programs)
+    bound, attained, worst = (jnp.asarray(a, dtype) for a in (bound, attained, worst))
+    return ErrorBound(bound, attained, worst, searched[0], complete, programs)

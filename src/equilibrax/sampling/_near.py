@@ -57,9 +57,8 @@ def sample_near_boundaries(
     n_draws = _checks.integer("n_draws", n_draws, minimum=4)
     share = _checks.number("share", share, above=0.0, below=1.0)
     halvings = _checks.integer("halvings", halvings)
-    faces = is_threshold_linear(network)
     near = round(share * n_draws)
-    at_faces = near // 2 if faces else 0
+    at_faces = near // 2 if is_threshold_linear(network) else 0
     pairs = max(1, (near - at_faces) // halvings)
     first = max(2, n_draws - pairs * halvings - at_faces)
     key_first, key_faces, key_order = jax.random.split(_checks.key(key), 3)
@@ -68,7 +67,7 @@ def sample_near_boundaries(
         _checks.fail("inputs", "have stable fixed points", f"give {drawn.describe()}")
     low, high = jnp.min(drawn.inputs, axis=0), jnp.max(drawn.inputs, axis=0)
     parts = halved(network, drawn, pairs, halvings, method)
-    if at_faces:
+    if at_faces and is_threshold_linear(network):
         i = jnp.clip(to_faces(network, drawn, at_faces, key_faces, method), low, high)
         parts.append((i, find_fixed_points(network, i, method=method)))
     columns = [[drawn.inputs, drawn.rates, drawn.state, drawn.outcome]]

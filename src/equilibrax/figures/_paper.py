@@ -1,55 +1,21 @@
-"""Pictures of networks, responses and decisions, on Matplotlib.
+"""The paper's three figures."""
 
-Every function draws into the axes that it is given, or into new ones, and returns
-them. Colours are Okabe and Ito's, which colour-blind readers tell apart.
-"""
-
-import os
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Array, Float
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, FancyArrowPatch, Patch
+from matplotlib.patches import Circle, FancyArrowPatch
 
-from . import _checks
-from .approximation import FeedForward, forward, partition_sums, winner, winner_agreement
-from .families import Basins, Branch, Sweep
-from .fixed_points import Flow, Outcome, find_fixed_points
-from .networks import RateNetwork
-from .sampling import Samples, mixture_line
-
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
-SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
-
-OUTCOMES = {
-    Outcome.STABLE: BLUE,
-    Outcome.MARGINAL: SKY,
-    Outcome.UNSTABLE: ORANGE,
-    Outcome.OSCILLATING: GREEN,
-    Outcome.DIVERGED: RED,
-    Outcome.NOT_SETTLED: PURPLE,
-    Outcome.INVALID: GREY,
-}
-"""The colour of each outcome, in every picture."""
-
-
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
-
-
-def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
-    """Write a picture, by the ending of its name, and close it."""
-    figure = picture.get_figure(root=True) if isinstance(picture, Axes) else picture
-    assert figure is not None
-    figure.savefig(path, dpi=200)
-    plt.close(figure)
+from .. import _checks
+from ..approximation import FeedForward, forward, partition_sums, winner, winner_agreement
+from ..fixed_points import Flow, find_fixed_points
+from ..networks import RateNetwork
+from ..sampling import Samples, mixture_line
+from ._style import BLUE, GREY, ORANGE, RED, axes_of
 
 
 def _partitions(network: RateNetwork) -> tuple[int, ...]:
@@ -180,7 +146,7 @@ def mixture_response(
     recurrent network has no stable fixed point the solid line is interrupted.
     """
     partitions = _partitions(network)
-    ax = _axes(ax, (5.4, 3.8))
+    ax = axes_of(ax, (5.4, 3.8))
     mixture = jnp.linspace(0, 1, num_points, dtype=network.weights.dtype)
     line = mixture_line(partitions, network.num_neurons, mixture)
     found = find_fixed_points(network, line, method=method)
@@ -219,7 +185,7 @@ def decision_boundary(
     boundary, equal sums. The first `num_points` inputs are drawn; the shares are of all.
     """
     partitions = _partitions(network)
-    ax = _axes(ax, (4.6, 4.6))
+    ax = axes_of(ax, (4.6, 4.6))
     output = forward(model, samples.inputs)
     share = 100 * (1 - float(winner_agreement(output, samples.rates, partitions)))
     inputs, rates, output = (a[:num_points] for a in (samples.inputs, samples.rates, output))
@@ -237,141 +203,4 @@ def decision_boundary(
     ax.set_aspect("equal")
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3,
               markerscale=2.5, handletextpad=0.3, columnspacing=0.9)  # fmt: skip
-    return ax
-
-
-def solve_against_forward(cells: list[dict], ax: Axes | None = None) -> Axes:
-    """Time per input to settle and to run the forward pass, against batch size.
-
-    `cells` is what `equilibrax.benchmark.solve_vs_forward` returns.
-    """
-    ax = _axes(ax, (6.0, 4.2))
-    colours = dict(zip(sorted({cell["n"] for cell in cells}), (BLUE, RED, GREEN, ORANGE, GREY)))  # noqa: B905
-    for n, colour in colours.items():
-        mine = sorted((c for c in cells if c["n"] == n), key=lambda c: c["batch"])
-        for what, style in (("solve", "o-"), ("forward", "s--")):
-            times = [1e6 * c[what]["median_s"] / c["batch"] for c in mine]
-            ax.plot([c["batch"] for c in mine], times, style, color=colour, ms=4, lw=1.4)
-    handles = [Line2D([], [], color=c, label=f"n = {n}") for n, c in colours.items()]
-    handles += [
-        Line2D([], [], color="k", marker="o", ms=4, label="settle"),
-        Line2D([], [], color="k", marker="s", ms=4, ls="--", label="forward pass"),
-    ]
-    ax.set(xscale="log", yscale="log", xlabel="batch size", ylabel="time per input (microseconds)")
-    ax.legend(handles=handles, frameon=False, fontsize=8, ncols=2)
-    return ax
-
-
-def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = None) -> Axes:
-    """Loss of every restart against the step, smoothed over a hundredth of the steps."""
-    ax = _axes(ax, (5.0, 3.4))
-    losses = jnp.atleast_2d(losses)
-    width = max(1, losses.shape[1] // 100)
-    smooth = jax.vmap(lambda row: jnp.convolve(row, jnp.ones(width) / width, "valid"))(losses)
-    ax.plot(np.asarray(smooth).T, color=BLUE, lw=0.7, alpha=0.7)
-    ax.set(yscale="log", xlabel="step", ylabel="mean squared error")
-    return ax
-
-
-def outcome_map(
-    sweep: Sweep,
-    values: Float[Array, "..."],
-    others: Float[Array, "..."] | None = None,
-    *,
-    labels: tuple[str, str] = ("parameter", "second parameter"),
-    ax: Axes | None = None,
-) -> Axes:
-    """How the inputs of a sweep end, for each network.
-
-    Over one parameter, the shares of all outcomes are stacked. Over two, `values` along the
-    family's first axis and `others` along the second, the colour is that of the commonest
-    outcome, the paler the smaller its share.
-    """
-    ax = _axes(ax, (5.4, 3.6))
-    shares = {kind: np.asarray(sweep.share(kind)) for kind in Outcome}
-    shares = {kind: share for kind, share in shares.items() if share.any()}
-    if len(sweep.family) == 1:
-        ax.stackplot(
-            np.asarray(values), *shares.values(), colors=[OUTCOMES[kind] for kind in shares],
-            labels=[kind.name for kind in shares], lw=0,
-        )  # fmt: skip
-        ax.set(xlabel=labels[0], ylabel="share of inputs", ylim=(0, 1))
-        ax.margins(x=0)
-    elif len(sweep.family) == 2 and others is not None:
-        stack = np.stack(list(shares.values()))
-        best = stack.argmax(axis=0)
-        colours = np.asarray([to_rgb(OUTCOMES[kind]) for kind in shares])[best]
-        weight = stack.max(axis=0)[..., None]
-        image = weight * colours + (1 - weight)
-        ax.pcolormesh(np.asarray(values), np.asarray(others), image.swapaxes(0, 1), rasterized=True)
-        ax.set(xlabel=labels[0], ylabel=labels[1])
-    else:
-        must = "have a family of one axis, or of two with `others` given"
-        _checks.fail("sweep", must, f"has a family of shape {sweep.family}")
-    handles = [Patch(color=OUTCOMES[kind], label=kind.name) for kind in shares]
-    ax.legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
-
-
-BASINS = (SKY, ORANGE, GREEN, YELLOW, PURPLE, BLUE, RED)
-
-
-def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
-    """Which fixed point each start reaches, over two components of the start.
-
-    Starts, on a grid or anywhere, are coloured by the fixed point that they reach, and grey where
-    they reach none; the stable fixed points are marked, with their shares in the legend.
-    """
-    ax = _axes(ax, (5.4, 3.8))
-    first, second = components
-    across, up = (np.asarray(basins.x0[..., k]) for k in components)
-    palette = np.asarray([to_rgb(colour) for colour in BASINS])[
-        np.arange(len(basins.state)) % len(BASINS)
-    ]
-    # Pale, for the points to stand out; the last is grey, for starts that reach none.
-    pale = np.concatenate([0.5 + 0.5 * palette, [to_rgb("#DDDDDD")]])
-    colours = pale[np.asarray(basins.label)]
-    if across.ndim == 2:
-        ax.pcolormesh(across, up, colours, shading="nearest", rasterized=True)
-    else:
-        ax.scatter(across, up, s=8, c=colours.reshape(-1, 3), lw=0)
-    for colour, state, share in zip(palette, basins.state, basins.share, strict=True):
-        ax.plot(
-            float(state[first]), float(state[second]), "o", mfc=colour, mec="black", ms=8, ls="",
-            label=f"{100 * float(share):.1f} %", zorder=4,
-        )  # fmt: skip
-    ax.set(xlabel=f"start, component {first + 1}", ylabel=f"start, component {second + 1}")
-    ax.legend(frameon=False, title="stable points", loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
-
-
-MARKS = {"fold": ("s", RED), "hopf": ("o", GREEN), "branch": ("^", ORANGE), "border": ("|", GREY)}
-
-
-def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axes:
-    """One component of a branch of fixed points against the parameter: solid where it is stable,
-    dashed where it is not, with folds, Hopf points, branch points and borders marked."""
-    ax = _axes(ax, (5.4, 3.6))
-    p, x = np.asarray(branch.parameter), np.asarray(branch.state[:, component])
-    stable = np.asarray(branch.stable)
-    cuts = np.flatnonzero(stable[1:] != stable[:-1]) + 1
-    for part in np.split(np.arange(len(p)), cuts):
-        # Each part reaches to the first point of the next.
-        whole = np.append(part, part[-1] + 1) if part[-1] + 1 < len(p) else part
-        ax.plot(p[whole], x[whole], color=BLUE, ls="-" if stable[part[0]] else (0, (3, 2)))
-    for kind, (marker, colour) in MARKS.items():
-        points = [point for point in branch.points if point.kind == kind]
-        if points:
-            ax.plot(
-                [point.parameter for point in points],
-                [point.state[component] for point in points],
-                marker, color=colour, ms=7, mew=1.6 if marker == "|" else 0, label=kind, ls="",
-            )  # fmt: skip
-    ax.set(xlabel="parameter", ylabel=f"fixed point, component {component + 1}")
-    handles = [
-        Line2D([], [], color=BLUE, label="stable"),
-        Line2D([], [], color=BLUE, ls=(0, (3, 2)), label="unstable"),
-        *ax.get_legend_handles_labels()[0],
-    ]
-    ax.legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax

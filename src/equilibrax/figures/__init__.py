@@ -1,0 +1,21 @@
+"""Pictures of networks, responses and decisions, on Matplotlib.
+
+Every function draws into the axes that it is given, or into new ones, and returns
+them. Colours are Okabe and Ito's, which colour-blind readers tell apart.
+"""
+
+from ._families import basins as basins, branch as branch, outcome_map as outcome_map
+from ._measured import (
+    error_against as error_against,
+    error_map as error_map,
+    misclassified as misclassified,
+    noise_rejection as noise_rejection,
+    solve_against_forward as solve_against_forward,
+    training_curves as training_curves,
+)
+from ._paper import (
+    architectures as architectures,
+    decision_boundary as decision_boundary,
+    mixture_response as mixture_response,
+)
+from ._style import OUTCOMES as OUTCOMES, save as save

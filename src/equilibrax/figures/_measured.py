@@ -1,0 +1,159 @@
+"""Pictures of what was measured: times, losses, errors, boundaries, noise."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import ArrayLike
+
+from ..approximation import DecisionBoundary, NoiseRejection
+from ._style import BLUE, GREEN, GREY, ORANGE, RED, axes_of
+
+
+def solve_against_forward(cells: list[dict], ax: Axes | None = None) -> Axes:
+    """Time per input to settle and to run the forward pass, against batch size.
+
+    `cells` is what `equilibrax.benchmark.solve_vs_forward` returns.
+    """
+    ax = axes_of(ax, (6.0, 4.2))
+    colours = dict(zip(sorted({cell["n"] for cell in cells}), (BLUE, RED, GREEN, ORANGE, GREY)))  # noqa: B905
+    for n, colour in colours.items():
+        mine = sorted((c for c in cells if c["n"] == n), key=lambda c: c["batch"])
+        for what, style in (("solve", "o-"), ("forward", "s--")):
+            times = [1e6 * c[what]["median_s"] / c["batch"] for c in mine]
+            ax.plot([c["batch"] for c in mine], times, style, color=colour, ms=4, lw=1.4)
+    handles = [Line2D([], [], color=c, label=f"n = {n}") for n, c in colours.items()]
+    handles += [
+        Line2D([], [], color="k", marker="o", ms=4, label="settle"),
+        Line2D([], [], color="k", marker="s", ms=4, ls="--", label="forward pass"),
+    ]
+    ax.set(xscale="log", yscale="log", xlabel="batch size", ylabel="time per input (microseconds)")
+    ax.legend(handles=handles, frameon=False, fontsize=8, ncols=2)
+    return ax
+
+
+def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = None) -> Axes:
+    """Loss of every restart against the step, smoothed over a hundredth of the steps."""
+    ax = axes_of(ax, (5.0, 3.4))
+    losses = jnp.atleast_2d(losses)
+    width = max(1, losses.shape[1] // 100)
+    smooth = jax.vmap(lambda row: jnp.convolve(row, jnp.ones(width) / width, "valid"))(losses)
+    ax.plot(np.asarray(smooth).T, color=BLUE, lw=0.7, alpha=0.7)
+    ax.set(yscale="log", xlabel="step", ylabel="mean squared error")
+    return ax
+
+
+def error_map(
+    errors: ArrayLike,
+    share: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    labels: tuple[str, str] = ("parameter", "second parameter"),
+    ax: Axes | None = None,
+) -> Axes:
+    """Normalised error of approximations over two parameters of the network, against stability.
+
+    `errors` and `share`, of the inputs that have a stable fixed point, have shape `(nx, ny)`.
+    Lines separate the networks of which all inputs, and of which half, have a stable fixed point;
+    those without an error, as there is nothing to approximate, are hatched.
+    """
+    ax = axes_of(ax, (5.4, 4.0))
+    x, y, errors, share = np.asarray(x), np.asarray(y), np.asarray(errors).T, np.asarray(share).T
+    image = ax.pcolormesh(x, y, errors, cmap="cividis", shading="nearest", norm=LogNorm())
+    bar = ax.figure.colorbar(image, ax=ax, label="normalised error")
+    _plain_ticks(bar.ax.yaxis)
+    ax.patch.set(hatch="////", edgecolor="0.6")
+    levels = [level for level in (0.5, 0.995) if share.min() < level < share.max()]
+    if levels:
+        lines = ax.contour(x, y, share, levels=levels, colors=[RED, "white"][-len(levels) :])
+        ax.clabel(lines, fmt={0.5: "half stable", 0.995: "all stable"}, fontsize=8)
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    return ax
+
+
+def error_against(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    xlabel: str = "hidden units",
+    ylabel: str = "normalised error",
+    ax: Axes | None = None,
+) -> Axes:
+    """The least error of all restarts against a size, and, paler, up to their median.
+
+    `curves` maps a name to sizes, shape `(k,)`, and the errors at each, shape `(k, restarts)`.
+    """
+    ax = axes_of(ax, (5.0, 3.6))
+    styles = zip((BLUE, RED, GREEN, ORANGE, GREY), ("o-", "s--", "^-.", "D:", "v-"), strict=True)
+    for (name, (sizes, errors)), (colour, style) in zip(curves.items(), styles, strict=False):
+        sizes, errors = np.asarray(sizes), np.asarray(errors)
+        least, middle = np.nanmin(errors, axis=1), np.nanmedian(errors, axis=1)
+        ax.fill_between(sizes, least, middle, color=colour, alpha=0.2, lw=0)
+        ax.plot(sizes, least, style, color=colour, ms=4.5, lw=1.5, label=name)
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    ticks = sorted({int(size) for sizes, _ in curves.values() for size in np.asarray(sizes)})
+    ax.set_xticks(ticks, labels=[str(tick) for tick in ticks], minor=False)
+    ax.xaxis.set_minor_locator(NullLocator())
+    _plain_ticks(ax.yaxis)
+    if len(curves) > 1:
+        ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """1, 2 and 5 of each decade, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+
+
+def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
+    """Signal-to-noise ratio out over in against the noise, with standard errors."""
+    ax = axes_of(ax, (5.0, 3.6))
+    series = {
+        "recurrent": (BLUE, "o-"), "feedforward": (RED, "s--"), "linear": (GREY, "^:"),
+    }  # fmt: skip
+    names = {"feedforward": "feed-forward", "linear": "best linear map"}
+    for name, (colour, style) in series.items():
+        error = None if found.standard_error is None else getattr(found.standard_error, name)
+        ax.errorbar(
+            found.std, getattr(found, name), error, fmt=style, color=colour, ms=4.5, lw=1.5,
+            capsize=2, label=names.get(name, name),
+        )  # fmt: skip
+    ax.axhline(1, color="0.6", lw=0.8, zorder=0)
+    ax.set(
+        xscale="log", xlabel="standard deviation of the noise (units of the input)",
+        ylabel="SNR of the output / SNR of the input",
+    )  # fmt: skip
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def misclassified(
+    found: Mapping[str, tuple[DecisionBoundary, DecisionBoundary]], ax: Axes | None = None
+) -> Axes:
+    """Share of inputs with another winner against the distance from the recurrent network's
+    boundary, with standard errors: `found` maps a name to what `jackknife` gives."""
+    ax = axes_of(ax, (5.0, 3.6))
+    styles = zip((BLUE, RED, GREEN, ORANGE, GREY), ("o-", "s--", "^-.", "D:", "v-"), strict=True)
+    for (name, (value, error)), (colour, style) in zip(found.items(), styles, strict=False):
+        middle = np.asarray(value.edges[1:] + value.edges[:-1]) / 2
+        ax.errorbar(
+            middle, 100 * np.asarray(value.misclassified), 100 * np.asarray(error.misclassified),
+            fmt=style, color=colour, ms=4.5, lw=1.5, capsize=2, label=name,
+        )  # fmt: skip
+    ax.set(
+        xlabel="distance from the recurrent network's boundary (units of the input)",
+        ylabel="other winner (% of inputs)",
+    )
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize=8)
+    return ax

@@ -1,0 +1,39 @@
+"""Colours, axes and files, for every picture.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart.
+"""
+
+import os
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..fixed_points import Outcome
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
+SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
+
+OUTCOMES = {
+    Outcome.STABLE: BLUE,
+    Outcome.MARGINAL: SKY,
+    Outcome.UNSTABLE: ORANGE,
+    Outcome.OSCILLATING: GREEN,
+    Outcome.DIVERGED: RED,
+    Outcome.NOT_SETTLED: PURPLE,
+    Outcome.INVALID: GREY,
+}
+"""The colour of each outcome, in every picture."""
+
+
+def axes_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """These axes, or new ones of this size, in inches."""
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
+    """Write a picture, by the ending of its name, and close it."""
+    figure = picture.get_figure(root=True) if isinstance(picture, Axes) else picture
+    assert figure is not None
+    figure.savefig(path, dpi=200)
+    plt.close(figure)

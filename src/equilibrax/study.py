@@ -1,0 +1,294 @@
+"""How well two feed-forward layers do, over the networks of the paper's programme.
+
+Muir, Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from . import _checks, figures
+from ._files import whole_folder, write_json
+from ._progress import progress_bar
+from .approximation import (
+    Trainings,
+    approximate,
+    competition,
+    decision_boundary,
+    evaluate,
+    jackknife,
+    mutual_information,
+    noise_rejection,
+    train_many,
+    unsettled_behaviour,
+)
+from .benchmark import hardware
+from .fixed_points import Outcome
+from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from .sampling import Samples, UniformCube, mixture_line, sample_fixed_points
+
+CUBE = UniformCube(-1.0, 1.0)
+
+FEWEST = 0.02
+"""Share of stable inputs below which a network is not approximated."""
+
+WIDTHS = (2, 3, 5, 8, 16, 32, 64, 128, 256)
+"""Hidden units for the reference network."""
+
+
+def study(
+    out: str | os.PathLike,
+    *,
+    only: tuple[str, ...] = (),
+    draws: int = 50_000,
+    steps: int = 6000,
+    restarts: int = 8,
+    seed: int = 0,
+    force: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Approximate many networks, and write `study.json` and a figure for each part into a folder.
+
+    - `map`: two neurons across weight space, 2-2-2: error against stability;
+    - `partitions`: two to four competing partitions;
+    - `ring`: rings of 16 neurons, by the strength of their graded excitation;
+    - `random`: random E/I networks of growing size, with n and 4 n hidden units;
+    - `width`: the reference network, by the number of hidden units;
+    - `reference`: everything that is measured of the reference network's approximations.
+
+    **Arguments:**
+
+    - `out`: the folder, made if absent; it must be empty unless `force`.
+    - `only`: the parts wanted; all of them if empty.
+    - `draws`: inputs settled for each network of the map, a tenth; of the others, for training, and
+      as many again for tests.
+    - `steps`, `restarts`: as for `train_many`.
+    - `seed`: of everything.
+    - `force`: write into a folder that is not empty.
+    - `progress`: show a progress bar, unless the standard error is not a terminal.
+
+    **Returns:** what `study.json` holds.
+
+    **Raises:** `FileExistsError` for a folder that is not empty, with nothing computed or written;
+    `ValueError` for arguments out of range; `OSError` from the disk, with nothing left behind.
+    """
+    unknown = [name for name in only if name not in PARTS]
+    if unknown:
+        _checks.fail("only", f"hold names among {', '.join(PARTS)}", f"holds {unknown[0]!r}")
+    draws = _checks.integer("draws", draws, minimum=1000)
+    plan = {
+        "steps": _checks.integer("steps", steps),
+        "restarts": _checks.integer("restarts", restarts),
+    }
+    seed = _checks.integer("seed", seed, minimum=0)
+    report: dict[str, Any] = {"settings": {"draws": draws, **plan, "seed": seed}}
+    wanted = [name for name in PARTS if name in only or not only]
+    with (
+        whole_folder(out, overwrite=force) as folder,
+        progress_bar(len(wanted), "study", "parts", progress) as bar,
+    ):
+        for name in wanted:
+            started = time.perf_counter()
+            key = jax.random.fold_in(jax.random.key(seed), list(PARTS).index(name))
+            report[name] = PARTS[name](folder, key, draws, plan)
+            report[name]["seconds"] = time.perf_counter() - started
+            bar.update(1)
+        report["hardware"] = hardware()
+        write_json(folder / "study.json", report)
+    return report
+
+
+def _samples(network: RateNetwork, draws: int, key: Array) -> tuple[Samples, Samples]:
+    """To train on, and to test on."""
+    keys = jax.random.split(key)
+    return tuple(sample_fixed_points(network, CUBE, draws, key=k) for k in keys)  # pyright: ignore
+
+
+def _row(network: RateNetwork, size: int, runs: Trainings, test: Samples) -> dict[str, Any]:
+    """What is told of the best of several networks."""
+    found = evaluate(runs.model, test)
+    return {
+        "n": network.num_neurons,
+        "hidden": size,
+        "error": float(found.normalised_error),
+        "error_se": float(found.standard_error.normalised_error),
+        "winner_agreement": float(found.winner_agreement),
+        "winner_agreement_se": float(found.standard_error.winner_agreement),
+        "switch": float(found.switch),
+        "restarts": np.asarray(runs.errors).tolist(),
+        "dead_units": np.asarray(runs.dead_units).tolist(),
+        "unstable_inputs": test.discarded,
+    }
+
+
+def _rows(
+    networks: dict[Any, RateNetwork], widths: Callable, key: Array, draws: int, plan: dict
+) -> list[dict[str, Any]]:
+    """A row for each network and each of its widths; a network's name is in its rows."""
+    rows = []
+    for k, (name, network) in enumerate(networks.items()):
+        key_samples, key_train = jax.random.split(jax.random.fold_in(key, k))
+        data, test = _samples(network, draws, key_samples)
+        for size in widths(network.num_neurons):
+            runs = train_many(data, hidden=size, key=key_train, **plan)
+            rows.append({"name": name, **_row(network, size, runs, test)})
+    return rows
+
+
+def _curve(rows: list[dict[str, Any]], of: str) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray([r[of] for r in rows]), np.asarray([r["restarts"] for r in rows])
+
+
+def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+    """Two neurons that excite themselves and inhibit, or excite, each other. Where hardly any input
+    settles, or only those that leave both neurons silent, there is nothing to approximate."""
+    own, cross = np.linspace(-1.0, 1.5, 11), np.linspace(-2.0, 1.5, 15)
+    count = max(200, draws // 10)
+    errors, shares = np.full((2, len(own), len(cross)), np.nan)
+    for j, k in np.ndindex(errors.shape):
+        network = two_neuron(float(own[j]), float(cross[k]))
+        every = sample_fixed_points(network, CUBE, count, key=key, keep="all")
+        stable = np.flatnonzero(np.asarray(every.outcome) == Outcome.STABLE)
+        shares[j, k] = len(stable) / count
+        if shares[j, k] < FEWEST or not every.rates[stable].any():
+            continue
+        # As many pairs for every network, so that one compiled program trains them all.
+        rows = stable[np.arange(count) % len(stable)]
+        rest = count - count // 5
+        data, held_out = ((every.inputs[r], every.rates[r]) for r in (rows[:rest], rows[rest:]))
+        runs = train_many(data, validation=held_out, hidden=2, key=key, **plan)
+        errors[j, k] = runs.errors[runs.best]
+    labels = ("weight onto itself", "weight onto the other")
+    ax = figures.error_map(errors, shares, own, cross, labels=labels)
+    figures.save(ax, folder / "study_map.png")
+    return {
+        "w_self": own.tolist(), "w_cross": cross.tolist(), "error": errors.tolist(),
+        "stable": shares.tolist(),
+    }  # fmt: skip
+
+
+def many_partitions(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+    """Two neurons in each partition."""
+    networks = {count: partitioned((2,) * count) for count in (2, 3, 4)}
+    rows = _rows(networks, lambda n: (n, 4 * n, 16 * n), key, draws, plan)
+    curves = {
+        f"{count} partitions": _curve([r for r in rows if r["name"] == count], "hidden")
+        for count in networks
+    }
+    figures.save(figures.error_against(curves), folder / "study_partitions.png")
+    return {"rows": rows}
+
+
+def rings(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+    """Graded excitation between neighbours; above 2 a bump forms by itself."""
+    strengths = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+    networks = {w_1: ring(16, -4.0, w_1) for w_1 in strengths}
+    rows = _rows(networks, lambda n: (n, 4 * n), key, draws, plan)
+    curves = {
+        f"{size} hidden units": _curve([r for r in rows if r["hidden"] == size], "name")
+        for size in (16, 64)
+    }
+    ax = figures.error_against(curves, xlabel="graded excitation $w_1$")
+    ax.set_xscale("linear")
+    ax.set_xticks(strengths, labels=[str(w) for w in strengths])
+    figures.save(ax, folder / "study_ring.png")
+    return {"rows": rows}
+
+
+def random_networks(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+    """Random excitation and inhibition, at a gain where all settle."""
+    networks = {
+        n: random_ei(n, key=jax.random.fold_in(key, n), density=0.5 if n < 20 else 0.2)
+        for n in (5, 10, 20, 50, 100)
+    }
+    rows = _rows(networks, lambda n: (n, 4 * n), key, draws, plan)
+    curves = {
+        name: _curve([r for r in rows if r["hidden"] == factor * r["n"]], "n")
+        for name, factor in (("n hidden units", 1), ("4 n hidden units", 4))
+    }
+    ax = figures.error_against(curves, xlabel="neurons n")
+    figures.save(ax, folder / "study_random.png")
+    return {"rows": rows}
+
+
+def widths(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+    """The reference network, by the number of hidden units."""
+    rows = _rows({"reference": partitioned()}, lambda n: WIDTHS, key, draws, plan)
+    ax = figures.error_against({"reference": _curve(rows, "hidden")})
+    figures.save(ax, folder / "study_width.png")
+    return {"rows": rows}
+
+
+def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+    """Everything that is measured of the reference network's approximations, with error bars."""
+    network = partitioned()
+    keys = jax.random.split(key, 5)
+    data, test = _samples(network, draws, keys[0])
+    models = {
+        f"{size} hidden units": approximate(data, key=keys[1], hidden=size, **plan).model
+        for size in (5, 64)
+    }
+    boundaries = {
+        name: jackknife(lambda s, m=model: decision_boundary(s, m), test)
+        for name, model in models.items()
+    }
+    figures.save(figures.misclassified(boundaries), folder / "study_boundary.png")
+    signals = mixture_line(network.partitions, 5, jax.random.uniform(keys[2], (200,)))
+    amplitudes = jnp.asarray([0.05, 0.1, 0.2, 0.4, 0.8])
+    noise = {
+        name: noise_rejection(network, model, signals, amplitudes, key=keys[3])
+        for name, model in models.items()
+    }
+    figures.save(figures.noise_rejection(noise["5 hidden units"]), folder / "study_noise.png")
+    restless = partitioned(w_ii=0.0)
+    every = sample_fixed_points(restless, CUBE, draws, key=keys[4], keep="all")
+    stand_in = approximate(every, key=keys[1], **plan).model
+
+    def with_errors(metric):
+        value, error = jackknife(metric, test)
+        return {"value": value, "standard_error": error}
+
+    report: dict[str, Any] = {
+        "recurrent": {
+            "competition": with_errors(competition),
+            "information_bits": with_errors(mutual_information),
+        }
+    }
+    for name, model in models.items():
+        report[name] = {
+            "competition": with_errors(lambda s, m=model: competition(s, m)),
+            "information_bits": with_errors(lambda s, m=model: mutual_information(s, m)),
+            "boundary": {"value": boundaries[name][0], "standard_error": boundaries[name][1]},
+            "noise": noise[name],
+            "evaluation": evaluate(model, test),
+        }
+    report["no stable fixed point"] = {
+        kind.name: row for kind, row in unsettled_behaviour(every, stand_in).items()
+    }
+    return plain(report)
+
+
+def plain(value: Any) -> Any:
+    """Modules and arrays as dictionaries and lists, for JSON."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return np.asarray(value).tolist() if hasattr(value, "dtype") else value
+
+
+PARTS: dict[str, Callable[[Path, Array, int, dict], dict[str, Any]]] = {
+    "map": weight_space,
+    "partitions": many_partitions,
+    "ring": rings,
+    "random": random_networks,
+    "width": widths,
+    "reference": reference_network,
+}
