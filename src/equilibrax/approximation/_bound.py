@@ -136,10 +136,11 @@ def largest_error(
 
 
 class _Program:
-    """A mixed-integer linear programme in the making: variables, and rows low <= A v <= high."""
+    """A mixed-integer linear programme in the making: variables, the inputs first, and rows
+    low <= A v <= high."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray):
-        self.low, self.high = low.copy(), high.copy()
+        self.low, self.high, self.num_inputs = low.copy(), high.copy(), len(low)
         self.binary = np.zeros(len(low), bool)
         self.matrix = np.zeros((0, len(low)))
         self.row_low, self.row_high = np.zeros(0), np.zeros(0)
@@ -200,24 +201,28 @@ class _Program:
         milp, bounds, constraint = cast(
             Any, (optimize.milp, optimize.Bounds, optimize.LinearConstraint)
         )
-        rows = constraint(csr_array(self.matrix), self.row_low, self.row_high)
+        inputs = np.arange(len(self.low)) < self.num_inputs
         limit = {} if seconds == np.inf else {"time_limit": max(seconds, 0.01)}
-        # Rarely, HiGHS fails on what it has presolved, and not on what it was given.
-        for presolve in (True, False):
+        found: Any = None
+        for wider in (0, *WIDER):
+            # HiGHS rarely fails. What holds in a slightly larger box holds in this one.
             found = milp(
                 -cost,
                 integrality=np.zeros(len(cost)) if relaxed else self.binary,
-                bounds=bounds(self.low, self.high),
-                constraints=rows if len(self.matrix) else (),
-                options={**limit, "mip_rel_gap": GAP, "presolve": presolve},
+                bounds=bounds(self.low - wider * inputs, self.high + wider * inputs),
+                constraints=constraint(csr_array(self.matrix), self.row_low, self.row_high),
+                options={**limit, "mip_rel_gap": GAP},
             )
             if found.status == 2:
                 return -np.inf, None
-            if found.status == 0 or not presolve:
+            if found.status != 4:
                 break
-        proven = found.fun if found.status == 0 and relaxed else found.get("mip_dual_bound")
+        proven = found.fun if relaxed and found.status == 0 else found.get("mip_dual_bound")
         return (np.inf if proven is None else -proven), found.x
 
+
+WIDER = (1e-7, 1e-5)
+"""By how much a box is widened, in units of the input, where the solver fails on it."""
 
 GAP = 1e-6
 """Relative gap at which a programme counts as solved."""

@@ -18,4 +18,15 @@ from ._paper import (
     decision_boundary as decision_boundary,
     mixture_response as mixture_response,
 )
-from ._style import OUTCOMES as OUTCOMES, save as save
+from ._style import (
+    BLUE as BLUE,
+    GREEN as GREEN,
+    GREY as GREY,
+    ORANGE as ORANGE,
+    OUTCOMES as OUTCOMES,
+    PURPLE as PURPLE,
+    RED as RED,
+    SKY as SKY,
+    YELLOW as YELLOW,
+    save as save,
+)
