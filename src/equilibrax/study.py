@@ -187,7 +187,9 @@ def many_partitions(folder: Path, key: Array, draws: int, plan: dict) -> dict[st
 
 
 def rings(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """Graded excitation between neighbours; above 2 a bump forms by itself."""
+    """Graded excitation between neighbours; above 2 a bump forms by itself. Most restarts lose one
+    of the 16 outputs for good, so that there are four times as many."""
+    plan = {**plan, "restarts": 4 * plan["restarts"]}
     strengths = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
     networks = {w_1: ring(16, -4.0, w_1) for w_1 in strengths}
     rows = _rows(networks, lambda n: (n, 4 * n), key, draws, plan)

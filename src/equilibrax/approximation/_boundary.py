@@ -53,8 +53,8 @@ def decision_boundary(
     - `edges`: distances between which the misclassified are counted; from 0 to 1 in tenths if
       absent.
 
-    **Returns:** a `DecisionBoundary`; `jackknife(decision_boundary, samples, model)` is not
-    meant, `jackknife(lambda s: decision_boundary(s, model), samples)` gives standard errors.
+    **Returns:** a `DecisionBoundary`; `jackknife(lambda s: decision_boundary(s, model), samples)`
+    gives it with standard errors.
 
     **Raises:** `ValueError` for a network with fewer than two partitions.
 

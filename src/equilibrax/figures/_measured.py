@@ -50,6 +50,13 @@ def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = No
     return ax
 
 
+SUBS, PLAIN = (1.0, 2.0, 5.0), FuncFormatter(lambda value, _: f"{value:.3g}")
+"""Ticks of a decade, and how they are written."""
+
+EXACT = 1e-4
+"""Errors below this are one colour."""
+
+
 def error_map(
     errors: ArrayLike,
     share: ArrayLike,
@@ -67,9 +74,13 @@ def error_map(
     """
     ax = axes_of(ax, (5.4, 4.0))
     x, y, errors, share = np.asarray(x), np.asarray(y), np.asarray(errors).T, np.asarray(share).T
-    image = ax.pcolormesh(x, y, errors, cmap="cividis", shading="nearest", norm=LogNorm())
-    bar = ax.figure.colorbar(image, ax=ax, label="normalised error")
-    _plain_ticks(bar.ax.yaxis)
+    # Where two layers answer exactly, how exactly is not of interest.
+    norm = LogNorm(max(float(np.nanmin(errors)), EXACT), float(np.nanmax(errors)))
+    image = ax.pcolormesh(x, y, errors, cmap="cividis", shading="nearest", norm=norm)
+    ax.figure.colorbar(
+        image, ax=ax, label="normalised error", ticks=LogLocator(subs=SUBS), format=PLAIN,
+        extend="min" if np.nanmin(errors) < EXACT else "neither",
+    )  # fmt: skip
     ax.patch.set(hatch="////", edgecolor="0.6")
     levels = [level for level in (0.5, 0.995) if share.min() < level < share.max()]
     if levels:
@@ -109,9 +120,9 @@ def error_against(
 
 def _plain_ticks(axis: Axis) -> None:
     """1, 2 and 5 of each decade, as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_locator(LogLocator(subs=SUBS))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_major_formatter(PLAIN)
 
 
 def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
@@ -132,6 +143,8 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
         xscale="log", xlabel="standard deviation of the noise (units of the input)",
         ylabel="SNR of the output / SNR of the input",
     )  # fmt: skip
+    ax.set_xticks(np.asarray(found.std), labels=[PLAIN(level) for level in found.std])
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=8)
     return ax
@@ -151,7 +164,7 @@ def misclassified(
             fmt=style, color=colour, ms=4.5, lw=1.5, capsize=2, label=name,
         )  # fmt: skip
     ax.set(
-        xlabel="distance from the recurrent network's boundary (units of the input)",
+        xlabel="distance from the recurrent boundary (units of the input)",
         ylabel="other winner (% of inputs)",
     )
     ax.set_ylim(bottom=0)
