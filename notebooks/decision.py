@@ -43,8 +43,8 @@ sets = {
 models = {name: eqb.train_many(data, **plan).model for name, data in sets.items()}
 
 # %% [markdown]
-# **Figure 1.** The inputs of the second set, projected onto the two partition sums: they
-# crowd where the winner changes.
+# **Figure 1.** The inputs of the second set, projected onto the two partition sums: they crowd
+# where the winner changes.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(8.4, 4.2), layout="constrained", sharey=True)
@@ -86,9 +86,10 @@ figures.misclassified(found)
 plt.show()
 
 # %% [markdown]
-# More inputs near boundaries do not pay here. The answer jumps at the boundary, two layers cannot,
-# and where the inputs crowd at the jump the least squared error is a compromise between its two
-# sides. What is gained is that the switch along the line from A to B alone comes closer to one half.
+# More inputs near boundaries do not pay here. The answer jumps at the boundary, two layers
+# cannot, and where the inputs crowd at the jump the least squared error is a compromise between
+# its two sides. What is gained is that the switch along the line from A to B alone comes closer
+# to one half.
 
 # %%
 mixture = jax.numpy.linspace(0, 1, 1001)

@@ -59,8 +59,8 @@ for size, trained in runs.items():
     print(f"{size} hidden units: {trained.describe()}")
 
 # %% [markdown]
-# Most restarts lose an output unit on the way: one that is silent for every input gets no gradient
-# any more. Hence many restarts, and the best by validation.
+# Most restarts lose an output unit on the way: one that is silent for every input gets no
+# gradient any more. Hence many restarts, and the best by validation.
 #
 # **Figure 1.** Response to weakly (left) and strongly (right) tuned inputs at 180 degrees: the
 # width of the bump hardly depends on the tuning of the input, in the recurrent network and in the

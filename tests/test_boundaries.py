@@ -70,7 +70,7 @@ def test_faces_are_reached_to_rounding_without_jitter(reference, monkeypatch, sa
     monkeypatch.setattr(_near, "SPREAD", 0.0)
     method = eqb.Flow(abscissa=False)
     drawn = rows_of(samples, slice(0, 512))
-    i = _near.to_faces(reference, drawn, 512, KEY, method)
+    i = _near.to_faces(reference, drawn, 512, KEY)
     found = eqb.find_fixed_points(reference, i, method=method)
     margin = np.abs(np.asarray(jax.vmap(reference.drive)(found.state, i))).min(1)
     before = np.abs(np.asarray(jax.vmap(reference.drive)(drawn.state, drawn.inputs))).min(1)
@@ -160,6 +160,16 @@ def test_out_of_time_the_bound_is_larger_and_still_a_bound():
     assert not hasty.complete
     assert (np.asarray(hasty.bound) >= np.asarray(whole.bound) - 1e-6).all()
     assert np.isfinite(hasty.bound).all()
+
+
+def test_what_the_solver_cannot_take_is_no_proof():
+    """SciPy calls coefficients above 1e15 an error of the model, by the same number as infeasible."""
+    model = eqb.FeedForward(2, 3, 2, key=KEY)
+    huge = eqx.tree_at(lambda m: m.weights2, model, 1e16 * model.weights2)
+    found = eqb.error_bound(UNIQUE, huge, key=KEY, search=2000)
+    inputs = jax.random.uniform(KEY, (500, 2), minval=-1.0)
+    error = np.abs(np.asarray(huge.batch(inputs) - eqb.find_fixed_points(UNIQUE, inputs).rates))
+    assert (error.max(0) <= np.asarray(found.bound)).all()
 
 
 def test_bad_bounds(reference):

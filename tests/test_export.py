@@ -41,6 +41,19 @@ def test_an_approximation_comes_back_whole(approximation, tmp_path):
     assert header["counts.STABLE"] == 50_000
 
 
+def test_numbers_come_back_as_numbers(approximation, tmp_path):
+    """A transfer function's gain is an array without axes."""
+    import equinox as eqx
+
+    network = eqb.RateNetwork(np.eye(5) * 0.1, transfer=eqb.power_law(0.3, 2.0))
+    own = eqx.tree_at(lambda a: a.network, approximation, network)
+    own.save(tmp_path / "a.safetensors")
+    back = eqb.load_approximation(tmp_path / "a.safetensors")
+    for left, right in zip(jax.tree.leaves(back), jax.tree.leaves(own), strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert np.shape(left) == np.shape(right)
+
+
 def test_a_network_of_ones_own_is_refused_with_the_way_out(approximation, tmp_path):
     import equinox as eqx
 

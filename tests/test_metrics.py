@@ -1,5 +1,7 @@
 """What is measured of an approximation, against NumPy, closed forms and repeated sampling."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,10 +32,10 @@ def test_the_jackknife_of_a_mean_is_the_textbooks():
     value, error = eqb.jackknife(lambda x: {"mean": float(x.mean())}, x, groups=37)
     assert value["mean"] == pytest.approx(x.mean())
     assert error["mean"] == pytest.approx(x.std(ddof=1) / np.sqrt(37))
-    # Groups of rows, as many as fit.
+    # Groups of 8, 8, 7, 7 and 7 rows.
     _, error = eqb.jackknife(lambda x: x.mean(), x, groups=5)
-    groups = x[:35].reshape(5, 7)
-    means = np.asarray([np.delete(groups, k, 0).mean() for k in range(5)])
+    ends = [0, 8, 16, 23, 30, 37]
+    means = np.asarray([np.r_[x[:a], x[b:]].mean() for a, b in itertools.pairwise(ends)])
     assert float(error) == pytest.approx(np.sqrt(4 / 5 * ((means - means.mean()) ** 2).sum()))
     assert np.isnan(eqb.jackknife(lambda x: x.mean(), x[:1])[1])
     with pytest.raises(ValueError, match="same number of rows"):
@@ -204,3 +206,46 @@ def test_networks_without_partitions_are_refused():
         eqb.noise_rejection(eqb.ring(4), model, np.zeros((3, 5)), [0.1], key=jax.random.key(0))
     with pytest.raises(ValueError, match="`std` must be positive"):
         eqb.noise_rejection(eqb.ring(4), model, np.zeros((3, 4)), [0.0], key=jax.random.key(0))
+
+
+def test_inputs_without_a_stable_fixed_point_do_not_count():
+    """And may hold anything."""
+    network = eqb.partitioned(w_ii=0.0)
+    inputs = RNG.uniform(-1, 1, (600, 5))
+    rates = RNG.uniform(0, 1, (600, 5))
+    outcome = np.where(np.arange(600) < 500, 0, 4).astype(np.int8)
+    rates[500:] = np.inf
+    every = made_up(inputs, rates, network, outcome)
+    stable = made_up(inputs[:500], rates[:500], network)
+    assert eqb.competition(every) == eqb.competition(stable)
+    assert eqb.mutual_information(every) == eqb.mutual_information(stable)
+    for a, b in zip(
+        jax.tree.leaves(eqb.decision_boundary(every, MODEL)),
+        jax.tree.leaves(eqb.decision_boundary(stable, MODEL)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="must hold a stable fixed point"):
+        eqb.competition(made_up(inputs[500:], rates[500:], network, outcome[500:]))
+
+
+def test_a_boundary_needs_two_winners_and_rising_distances(samples):
+    silent = eqx.tree_at(lambda m: m.bias2, MODEL, jnp.full(5, 1e3))
+    found = eqb.decision_boundary(samples, silent)
+    assert np.isnan(found.angle[1])
+    assert np.isfinite(found.angle[0])
+    assert found.misclassified[0] == 1
+    with pytest.raises(ValueError, match="`edges` must rise"):
+        eqb.decision_boundary(samples, MODEL, [0.0, 0.5, 0.2])
+    assert eqb.decision_boundary(samples, MODEL, [0.0, 0.5]).misclassified.shape == (1,)
+
+
+def test_least_squares_keep_all_directions_in_single_precision():
+    from equilibrax.approximation._metrics import least_squares
+
+    x = RNG.uniform(0, 1, (200_000, 2)).astype(np.float32) * [1, 1e-3]
+    x = np.concatenate([x, np.ones((len(x), 1))], 1).astype(np.float32)
+    np.testing.assert_allclose(
+        least_squares(jnp.asarray(x), jnp.asarray(x @ np.asarray([1.5, -20.0, 0.5], np.float32))),
+        [1.5, -20.0, 0.5], rtol=1e-2,
+    )  # fmt: skip

@@ -185,6 +185,23 @@ def test_live_batches_are_fresh_stable_and_counted(small_pieces):
     assert run.counts[Outcome.DIVERGED] >= counts[Outcome.DIVERGED] > 0
 
 
+class Faulty(eqb.UniformCube):
+    """Every other input is not a number."""
+
+    def draw(self, key, n, dtype):
+        i = super().draw(key, n, dtype)
+        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 1)), jnp.nan, i)
+
+
+def test_live_inputs_that_are_not_finite_are_left_out(small_pieces):
+    live = eqb.LiveSamples(eqb.two_neuron(1.5, 0.0), Faulty(-1.0, 1.0))
+    model = eqb.FeedForward(2, 4, 2, key=KEY)
+    run = eqb.train(model, live, steps=12, batch_size=16, key=KEY)
+    assert run.ended == "steps"
+    assert np.isfinite(run.losses).all()
+    assert run.counts[Outcome.INVALID] > 50
+
+
 def test_bad_arguments(tmp_path):
     live = eqb.LiveSamples(eqb.two_neuron(1.5, 0.0), eqb.UniformCube(0.5, 1.0))
     model = eqb.FeedForward(2, 4, 2, key=KEY)
@@ -194,6 +211,7 @@ def test_bad_arguments(tmp_path):
         (lambda: eqb.train(MODEL, TRAIN, validation=(INPUTS, INPUTS), key=KEY), "`model` must answer"),
         (lambda: eqb.train(MODEL, TRAIN, validation=3, key=KEY), "`validation` must be Samples or a pair"),
         (lambda: eqb.train_many(live, hidden=3, key=KEY), "`validation` must be given where data is a LiveSamples"),
+        (lambda: eqb.train_many(PAIRS, hidden=np.int64(2), validation=(INPUTS, INPUTS[:, :1]), key=KEY), "`model` must answer an input of shape (3,) with shape (1,)"),
         (lambda: eqb.train_many(PAIRS, hidden=(), key=KEY), "`hidden` must hold at least one number"),
         (lambda: eqb.train_many(PAIRS, hidden=3, learning_rates=(-1.0,), key=KEY), "`learning_rates` must be positive"),
         (lambda: eqb.train_many(PAIRS, hidden=3, optimizer="adam", key=KEY), "`optimizer` must be an Optax optimiser, or a function"),

@@ -32,7 +32,7 @@ from .approximation import (
 from .benchmark import hardware
 from .fixed_points import Outcome
 from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
-from .sampling import Samples, UniformCube, mixture_line, sample_fixed_points
+from .sampling import Samples, UniformCube, mixture_line, rows_of, sample_fixed_points
 
 CUBE = UniformCube(-1.0, 1.0)
 
@@ -160,9 +160,11 @@ def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, 
         if shares[j, k] < FEWEST or not every.rates[stable].any():
             continue
         # As many pairs for every network, so that one compiled program trains them all.
-        rows = stable[np.arange(count) % len(stable)]
-        rest = count - count // 5
-        data, held_out = ((every.inputs[r], every.rates[r]) for r in (rows[:rest], rows[rest:]))
+        last = max(1, len(stable) // 5)
+        data, held_out = (
+            (every.inputs[rows], every.rates[rows])
+            for rows in (np.resize(stable[last:], count), np.resize(stable[:last], count // 5))
+        )
         runs = train_many(data, validation=held_out, hidden=2, key=key, **plan)
         errors[j, k] = runs.errors[runs.best]
     labels = ("weight onto itself", "weight onto the other")
@@ -253,20 +255,22 @@ def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[
     every = sample_fixed_points(restless, CUBE, draws, key=keys[4], keep="all")
     stand_in = approximate(every, key=keys[1], **plan).model
 
-    def with_errors(metric):
+    few = rows_of(test, slice(0, 4000))
+
+    def with_errors(metric, test=test):
         value, error = jackknife(metric, test)
         return {"value": value, "standard_error": error}
 
     report: dict[str, Any] = {
         "recurrent": {
             "competition": with_errors(competition),
-            "information_bits": with_errors(mutual_information),
+            "information_bits": with_errors(mutual_information, few),
         }
     }
     for name, model in models.items():
         report[name] = {
             "competition": with_errors(lambda s, m=model: competition(s, m)),
-            "information_bits": with_errors(lambda s, m=model: mutual_information(s, m)),
+            "information_bits": with_errors(lambda s, m=model: mutual_information(s, m), few),
             "boundary": {"value": boundaries[name][0], "standard_error": boundaries[name][1]},
             "noise": noise[name],
             "evaluation": evaluate(model, test),

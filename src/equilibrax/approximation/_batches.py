@@ -5,6 +5,7 @@ Batch t is a function of the key and t alone. A training takes its batches piece
 is in device memory and gives the batches of some consecutive steps to a compiled loop.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -170,14 +171,18 @@ class FromNetwork:
 
     def probe(self, count: int) -> Batch:
         """The stable ones of the first piece's pairs, so many at most."""
-        piece = self.piece(0)
+        inputs, targets, weights = self.first
+        rows = np.flatnonzero(weights.ravel())[:count]
+        return Batch(*(a.reshape(-1, a.shape[-1])[rows] for a in (inputs, targets)))
+
+    @functools.cached_property
+    def first(self) -> tuple[Array, Array, Array]:
+        """The first piece's inputs, targets and weights, on one device."""
+        columns = self._settled(0)
         if not self.counts[Outcome.STABLE]:
             but = f"settles none of the first {in_words(self.counts)}"
             _checks.fail("data", "have stable fixed points", but)
-        assert piece.weights is not None
-        rows = np.flatnonzero(np.asarray(piece.weights).ravel())[:count]
-        columns = (piece.inputs, piece.targets)
-        return Batch(*(jnp.asarray(np.asarray(a).reshape(-1, a.shape[-1])[rows]) for a in columns))
+        return columns
 
     def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
         """All steps from `first` to `stop`, piece by piece; some end at multiples of `every`."""
@@ -191,15 +196,18 @@ class FromNetwork:
 
     def piece(self, first: int) -> Cut:
         """The batches from step `first` on, on the devices."""
-        inputs = _draw(self.live, self.key, jnp.uint32(first), self.batch_size, self.length)
-        found = find_fixed_points(self.live.network, inputs, method=self.live.method)
-        for outcome, count in found.counts.items():
-            self.counts[outcome] += count
-        inputs, targets, weights = _masked(inputs, found, self.batch_size)
+        inputs, targets, weights = self._settled(first)
         if self.mesh is not None:
             columns = (inputs, targets, weights)
             inputs, targets, weights = (placed(np.asarray(a), self.mesh) for a in columns)
         return Cut(inputs, targets, on_all_of(self.mesh, jnp.asarray(first)), weights)
+
+    def _settled(self, first: int) -> tuple[Array, Array, Array]:
+        inputs = _draw(self.live, self.key, jnp.uint32(first), self.batch_size, self.length)
+        found = find_fixed_points(self.live.network, inputs, method=self.live.method)
+        for outcome, count in found.counts.items():
+            self.counts[outcome] += count
+        return _masked(inputs, found, self.batch_size)
 
 
 @eqx.filter_jit
@@ -219,8 +227,9 @@ def _draw(
 
 @eqx.filter_jit
 def _masked(inputs: Array, found: FixedPoints, batch_size: int) -> tuple[Array, Array, Array]:
-    """Batches of inputs, rates, and weights: 0, as the rates, where there is no fixed point."""
+    """Batches of inputs, rates, and weights: all 0 where there is no stable fixed point."""
     stable = found.stable
+    inputs = jnp.where(stable[:, None], inputs, 0)
     rates = jnp.where(stable[:, None], found.rates, 0)
     columns = (inputs, rates, stable.astype(rates.dtype))
     inputs, rates, weights = (a.reshape(-1, batch_size, *a.shape[1:]) for a in columns)
@@ -239,12 +248,18 @@ def batches_of(data: Any, batch_size: int, steps: int, key: Array, mesh: Mesh | 
     return FromMemory(*as_pairs(data), batch_size, key, mesh)
 
 
+def stable_ones(name: str, samples: Samples) -> Samples:
+    """The stable ones of the samples; there is one at least."""
+    stable = samples.only_stable()
+    if len(stable) == 0:
+        _checks.fail(name, "hold a stable fixed point", f"holds none ({samples.describe()})")
+    return stable
+
+
 def as_pairs(data: Samples | tuple[Array, Array], name: str = "data") -> tuple[Array, Array]:
     """Inputs and targets, checked; the stable ones of samples."""
     if isinstance(data, Samples):
-        stable = data.only_stable()
-        if len(stable) == 0:
-            _checks.fail(name, "hold a stable fixed point", f"holds none ({data.describe()})")
+        stable = stable_ones(name, data)
         return stable.inputs, stable.rates
     if not isinstance(data, tuple) or len(data) != 2:
         kinds = "Samples" if name != "data" else "Samples, a SampleStore, LiveSamples"

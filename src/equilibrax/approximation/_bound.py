@@ -22,6 +22,7 @@ from .. import _checks
 from ..fixed_points import find_fixed_points
 from ..fixed_points._enumerate import Candidates, check_enumerable
 from ..networks import RateNetwork
+from ._export import feedforward_of
 from ._feedforward import FeedForward, forward
 
 MARGINAL = 1e-9
@@ -73,7 +74,7 @@ def error_bound(
     - `model`: a `FeedForward`, or an `Approximation`, of the network.
     - `low`, `high`: the box, one number or one for each input; finite.
     - `key`: PRNG key of the search.
-    - `time_limit`: seconds for all programmes together.
+    - `time_limit`: seconds for all programmes together; after that what intervals prove.
     - `search`: inputs to settle in search of a large error: a third of them drawn from the box, the
       others ever closer around the worst.
 
@@ -86,10 +87,7 @@ def error_bound(
     """
     check_enumerable(network)
     n = network.num_neurons
-    model = getattr(model, "model", model)
-    if not isinstance(model, FeedForward):
-        must = "be a FeedForward or an Approximation"
-        _checks.fail("model", must, f"is {type(model).__name__}", TypeError)
+    model = feedforward_of(model)
     shape = (model.weights1.shape[1], model.weights2.shape[0])
     if shape != (n, n):
         _checks.fail("model", f"map {n} inputs to {n} outputs", f"maps {shape[0]} to {shape[1]}")
@@ -139,7 +137,8 @@ class _Program:
     """A mixed-integer linear programme in the making: variables, the inputs first, and rows
     low <= A v <= high."""
 
-    def __init__(self, low: np.ndarray, high: np.ndarray):
+    def __init__(self, low: np.ndarray, high: np.ndarray, deadline: float = np.inf):
+        self.deadline = deadline
         self.low, self.high, self.num_inputs = low.copy(), high.copy(), len(low)
         self.binary = np.zeros(len(low), bool)
         self.matrix = np.zeros((0, len(low)))
@@ -176,21 +175,30 @@ class _Program:
 
     def _extremes(self, gain: np.ndarray, of: np.ndarray) -> np.ndarray:
         """An upper bound on each row of gain v: by intervals, or less by the linear relaxation."""
-        low, high = self.low[of], self.high[of]
-        most = gain.clip(0) @ high + gain.clip(None, 0) @ low
-        for row in range(len(gain)):
-            cost = np.zeros(len(self.low))
-            cost[of] = gain[row]
-            most[row] = min(most[row], self.largest(cost, relaxed=True)[0] + SLACK)
-        return most
+        rows = np.zeros((len(gain), len(self.low)))
+        rows[:, of] = gain
+        return np.asarray([self.at_most(row) for row in rows])
+
+    def at_most(self, cost: np.ndarray) -> float:
+        """An upper bound on cost . v: by intervals, or less, while there is time, by the linear
+        relaxation."""
+        most = float(cost.clip(0) @ self.high + cost.clip(None, 0) @ self.low)
+        if not self.in_time:
+            return most
+        return min(most, self.largest(cost, relaxed=True)[0] + SLACK)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the solver may be asked."""
+        return time.monotonic() < self.deadline
 
     @property
     def is_empty(self) -> bool:
-        """Whether not even the linear relaxation has a solution."""
-        return self.largest(np.zeros(len(self.low)), relaxed=True)[0] == -np.inf
+        """Whether not even the linear relaxation has a solution; false when time is up."""
+        return self.in_time and self.largest(np.zeros(len(self.low)), relaxed=True)[0] == -np.inf
 
     def largest(
-        self, cost: np.ndarray, seconds: float = np.inf, *, relaxed: bool = False
+        self, cost: np.ndarray, *, relaxed: bool = False
     ) -> tuple[float, np.ndarray | None]:
         """A proven upper bound on cost . v, and the best v that was found; minus infinity and none
         if there is none; infinity if nothing was proven in the time."""
@@ -202,7 +210,8 @@ class _Program:
             Any, (optimize.milp, optimize.Bounds, optimize.LinearConstraint)
         )
         inputs = np.arange(len(self.low)) < self.num_inputs
-        limit = {} if seconds == np.inf else {"time_limit": max(seconds, 0.01)}
+        left = self.deadline - time.monotonic()
+        limit = {} if left == np.inf else {"time_limit": max(left, 0.01)}
         found: Any = None
         for wider in (0, *WIDER):
             # HiGHS rarely fails. What holds in a slightly larger box holds in this one.
@@ -213,9 +222,9 @@ class _Program:
                 constraints=constraint(csr_array(self.matrix), self.row_low, self.row_high),
                 options={**limit, "mip_rel_gap": GAP},
             )
-            if found.status == 2:
+            if found.status == 2 and "infeasible" in found.message.lower():
                 return -np.inf, None
-            if found.status != 4:
+            if found.status in (0, 1):
                 break
         proven = found.fun if relaxed and found.status == 0 else found.get("mip_dual_bound")
         return (np.inf if proven is None else -proven), found.x
@@ -233,7 +242,7 @@ SLACK = 1e-6
 
 def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
     """All programmes: for each chamber whose fixed point is stable, each output and sign."""
-    n = network.num_neurons
+    n, (low, high) = network.num_neurons, box
     with jax.enable_x64(True):
         chambers = jax.tree.map(np.asarray, Candidates(network.astype(jnp.float64)))
     w1, b1, w2, b2 = (np.asarray(a, np.float64) for a in jax.tree.leaves(model))
@@ -242,7 +251,10 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
     attained, bound, largest = errors.copy(), errors.copy(), errors.max()
     programs, worst = 0, inputs[np.argmax(errors)]
     for s in np.flatnonzero(chambers.abscissa < MARGINAL):
-        program = _Program(*box)
+        if not np.isfinite(chambers.drive_gain[s]).all():
+            # A singular chamber has no fixed point, or, for inputs of measure zero, a continuum.
+            continue
+        program = _Program(low, high, deadline)
         i = np.arange(n)
         active, gain, rest = chambers.active[s], chambers.drive_gain[s], chambers.drive_rest[s]
         inf = np.full(n, np.inf)
@@ -262,13 +274,13 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
             cost[output[j]] = sign
             cost[of] -= sign * rates[j]
             shift = sign * offset[j]
-            most = program.largest(cost, relaxed=True)[0] - shift + SLACK
+            most = program.at_most(cost) - shift
             if most <= attained[j]:
                 continue
             programs += 1
-            left = deadline - time.monotonic()
-            value, at = program.largest(cost, left) if left > 0 else (np.inf, None)
-            value = min(most, value - shift + SLACK)
+            value, at = program.largest(cost) if program.in_time else (np.inf, None)
+            # Units can be rectified at any input: no solution is the solver's mistake.
+            value = most if value == -np.inf else min(most, value - shift + SLACK)
             if at is not None:
                 # The error there, by the two networks' own equations.
                 x1 = np.maximum(w1 @ at[i] - b1, 0)
@@ -278,6 +290,7 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
                     largest, worst = error, at[i]
                 attained[j] = max(attained[j], error)
             bound[j] = max(bound[j], value)
+    bound = np.maximum(bound, attained)
     complete = bool((bound <= attained * (1 + 1e-4) + 2 * SLACK).all())
     dtype = model.weights1.dtype
     bound, attained, worst = (jnp.asarray(a, dtype) for a in (bound, attained, worst))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from .. import _checks
 from ..sampling import Samples
+from ._batches import stable_ones
 from ._feedforward import forward
 from ._metrics import partition_sums, winner
 
@@ -29,10 +30,11 @@ class DecisionBoundary(eqx.Module):
       turned anticlockwise.
     - `offset`: its signed distance from the origin, in units of the input, positive towards A.
     - `edges`: distances from the recurrent network's own line, shape `(bins + 1,)`.
-    - `misclassified`: the share of inputs between two such distances, on either side, that have
-      another winner in the approximation, shape `(bins,)`; NaN where there are none.
+    - `misclassified`: of the inputs between two such distances, on either side, that A or B wins,
+      the share with another winner in the approximation, shape `(bins,)`; NaN where there are none.
 
-    `angle` and `offset` hold two numbers: the recurrent network's, and the approximation's.
+    `angle` and `offset` hold two numbers: the recurrent network's, and the approximation's; NaN for
+    one in which A or B never wins.
     """
 
     angle: Float[Array, "2"]
@@ -48,7 +50,7 @@ def decision_boundary(
 
     **Arguments:**
 
-    - `samples`: of a network with two partitions at least.
+    - `samples`: of a network with two partitions at least; the stable ones count.
     - `model`: the approximation.
     - `edges`: distances between which the misclassified are counted; from 0 to 1 in tenths if
       absent.
@@ -56,15 +58,21 @@ def decision_boundary(
     **Returns:** a `DecisionBoundary`; `jackknife(lambda s: decision_boundary(s, model), samples)`
     gives it with standard errors.
 
-    **Raises:** `ValueError` for a network with fewer than two partitions.
+    **Raises:** `ValueError` for a network with fewer than two partitions, no stable sample, or
+    distances that do not rise.
 
     Muir (2018), Fig. 3.
     """
     sizes = samples.partitions
     if len(sizes) < 2:
         _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
+    samples = stable_ones("samples", samples)
     dtype = samples.inputs.dtype
     edges = jnp.linspace(0, 1, 11, dtype=dtype) if edges is None else edges
+    edges = _checks.floating("edges", edges).astype(dtype)
+    if edges.ndim != 1 or len(edges) < 2:
+        _checks.fail("edges", "have shape (k,), k at least 2", f"has shape {edges.shape}")
+    _checks.values("edges", jnp.diff(edges), "rise", lambda step: step > 0)
     return _boundary(samples.inputs, samples.rates, forward(model, samples.inputs), edges, sizes)
 
 
@@ -82,7 +90,7 @@ def _boundary(inputs, rates, output, edges, sizes: tuple[int, ...]) -> DecisionB
     angle = jnp.degrees(jnp.arctan2(normal[:, 1], normal[:, 0])) + 45
     angle = (angle + 180) % 360 - 180
     distance = jnp.abs(sums @ normal[0] + constant[0]) / length[0]
-    has = recurrent >= 0
+    has = (recurrent == 0) | (recurrent == 1)
     place = jnp.where(has, jnp.searchsorted(edges, distance, side="right") - 1, -1)
     bins = jnp.arange(len(edges) - 1)
     inside = place[:, None] == bins
@@ -94,7 +102,8 @@ def _boundary(inputs, rates, output, edges, sizes: tuple[int, ...]) -> DecisionB
 def logistic_line(
     points: Float[Array, "m 2"], label: Bool[Array, " m"], rows: Bool[Array, " m"]
 ) -> Float[Array, "3"]:
-    """w and c of the logistic regression of `label` on the points, of these rows, by Newton."""
+    """w and c of the logistic regression of `label` on the points, of these rows, by Newton; NaN
+    unless both labels occur."""
     x = jnp.concatenate([points, jnp.ones_like(points[:, :1])], axis=1)
     y = label.astype(points.dtype)
     weight = rows.astype(points.dtype) / jnp.maximum(1, jnp.sum(rows))
@@ -107,4 +116,6 @@ def logistic_line(
         tiny = 1e-12 * jnp.eye(3, dtype=points.dtype)
         return w - jnp.linalg.solve(curvature + tiny, gradient)
 
-    return jax.lax.fori_loop(0, NEWTON, step, jnp.zeros(3, points.dtype))
+    both = jnp.any(rows & label) & jnp.any(rows & ~label)
+    line = jax.lax.fori_loop(0, NEWTON, step, jnp.zeros(3, points.dtype))
+    return jnp.where(both, line, jnp.nan)

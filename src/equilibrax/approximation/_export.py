@@ -45,7 +45,7 @@ def write_tensors(
     # Here, since the core works without it.
     import safetensors.numpy
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     metadata = {
         "format": format.name,
         "version": str(format.version),
@@ -117,7 +117,7 @@ def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool =
     **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
     from the disk, in which case nothing is left behind and an older file stays.
     """
-    write_tensors(path, MODEL, arrays_of(_feedforward(model)), {}, overwrite=overwrite)
+    write_tensors(path, MODEL, arrays_of(feedforward_of(model)), {}, overwrite=overwrite)
 
 
 def load_model(path: str | os.PathLike) -> FeedForward:
@@ -152,7 +152,7 @@ def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False)
         from onnx import helper, numpy_helper
     except ImportError as error:
         raise ImportError("ONNX needs onnx: pip install 'equilibrax[export]'") from error
-    model = _feedforward(model)
+    model = feedforward_of(model)
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(model.weights1.dtype))
     # A Gemm adds its last operand; thresholds are subtracted.
     tensors = {
@@ -206,7 +206,7 @@ def export_stablehlo(
     """
     from jax import export
 
-    model = _feedforward(model)
+    model = feedforward_of(model)
     shape = export.symbolic_shape(f"batch, {model.weights1.shape[1]}")
     example = jax.ShapeDtypeStruct(shape, model.weights1.dtype)
     forward = jax.jit(lambda inputs: model.batch(inputs))
@@ -214,7 +214,7 @@ def export_stablehlo(
     write_whole(path, lambda file: file.write(content), overwrite=overwrite)
 
 
-def _feedforward(model: Any) -> FeedForward:
+def feedforward_of(model: Any) -> FeedForward:
     """The network of an `Approximation`, or what is one itself."""
     model = getattr(model, "model", model)
     if not isinstance(model, FeedForward):

@@ -8,6 +8,7 @@ import numpy as np
 from .. import _checks
 from ..fixed_points import Outcome
 from ..sampling import Samples
+from ._batches import stable_ones
 from ._feedforward import forward
 from ._metrics import partition_sums
 
@@ -25,12 +26,14 @@ def mutual_information(
 
     **Arguments:**
 
-    - `samples`: of a network with two partitions at least.
+    - `samples`: of a network with two partitions at least; the stable ones count.
     - `model`: the approximation; the recurrent network itself if absent.
     - `neighbours`: of the estimator.
-    - `limit`: rows that it looks at, the first ones.
+    - `limit`: rows that it looks at, the first ones. For a standard error by `jackknife`, give no
+      more samples than these: others do not count.
 
-    **Raises:** `ValueError` for fewer than two partitions; `ImportError` without scikit-learn.
+    **Raises:** `ValueError` for fewer than two partitions, or if no sample is stable;
+    `ImportError` without scikit-learn.
 
     Kraskov, Stoegbauer and Grassberger, PRE 69:066138 (2004), doi:10.1103/PhysRevE.69.066138.
     """
@@ -43,6 +46,7 @@ def mutual_information(
     sizes = samples.partitions
     if len(sizes) < 2:
         _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
+    samples = stable_ones("samples", samples)
     inputs = samples.inputs[:limit]
     rates = samples.rates[:limit] if model is None else forward(model, inputs)
     given, shown = (

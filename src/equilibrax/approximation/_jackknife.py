@@ -18,7 +18,8 @@ def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tupl
 
         value, error = eqb.jackknife(eqb.competition, samples)
 
-    The rows are cut into g groups. With $\theta_k$ the statistic of all rows but those of group k,
+    The rows are cut into g groups of one size, or of two that differ by a row. With $\theta_k$ the
+    statistic of all rows but those of group k,
 
     $$\mathrm{se}^2 = \frac{g - 1}{g} \sum_k (\theta_k - \bar\theta)^2.$$
 
@@ -43,16 +44,14 @@ def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tupl
     value = statistic(*data)
     if m == 1:
         return value, jax.tree.map(lambda v: jnp.nan * v, value)
-    groups = min(groups, m)
-    each = m // groups
     parts = []
-    for k in range(groups):
-        rows = np.r_[: k * each, (k + 1) * each : groups * each]
+    for group in np.array_split(np.arange(m), min(groups, m)):
+        rows = np.delete(np.arange(m), group)
         parts.append(statistic(*(_rows(part, rows) for part in data)))
 
     def error(value, *replicates):
         stack = jnp.stack([jnp.asarray(replicate) for replicate in replicates])
-        return type_of(value)(jnp.sqrt(jnp.var(stack, axis=0) * (groups - 1)))
+        return type_of(value)(jnp.sqrt(jnp.var(stack, axis=0) * (len(parts) - 1)))
 
     return value, jax.tree.map(error, value, *parts)
 

@@ -25,12 +25,9 @@ class Looks(NamedTuple):
     def in_vain(self, history: "History") -> bool:
         """Whether patience is at an end."""
         _, errors = history.looks
-        return self.patience is not None and len(errors) - 1 - _arg_least(errors) >= self.patience
-
-
-def _arg_least(errors: np.ndarray) -> int:
-    """The first of the least errors; NaN is none."""
-    return int(np.argmin(np.where(np.isnan(errors), np.inf, errors))) if len(errors) else -1
+        if self.patience is None or not len(errors):
+            return False
+        return len(errors) - 1 - int(np.argmin(errors)) >= self.patience
 
 
 class History(NamedTuple):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..sampling import Samples, mixture_line
-from ._batches import as_pairs
+from ._batches import as_pairs, stable_ones
 from ._feedforward import forward
 from ._jackknife import jackknife
 from ._train import check_fit
@@ -71,6 +71,12 @@ def switch_point(
     crossing = mixture[:-1] + step * lead[:-1] / (lead[:-1] - lead[1:])
     distance = jnp.where(changes, jnp.abs(crossing - 0.5), jnp.inf)
     return jnp.where(jnp.any(changes), crossing[jnp.argmin(distance)], jnp.nan)
+
+
+def least_squares(x: Float[Array, "m k"], y: Float[Array, "m *n"]) -> Float[Array, "k *n"]:
+    """The map from x to y with the least squared error. What is cut off is rounding alone, however
+    many rows there are: JAX's own threshold grows with their number."""
+    return jnp.linalg.lstsq(x, y, rcond=10 * float(jnp.finfo(x.dtype).eps))[0]
 
 
 class Evaluation(eqx.Module):
@@ -178,11 +184,12 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
 
     **Arguments:**
 
-    - `samples`: of a network with partitions.
+    - `samples`: of a network with partitions; the stable ones count.
     - `model`: the approximation to look at; the recurrent network itself if absent.
 
-    **Raises:** `ValueError` for a network without partitions.
+    **Raises:** `ValueError` for a network without partitions, or if no sample is stable.
     """
+    samples = stable_ones("samples", samples)
     rates = samples.rates if model is None else forward(model, samples.inputs)
     figures = _competition(samples.inputs, rates, samples.partitions)
     return {name: float(value) for name, value in figures.items()}
@@ -212,7 +219,7 @@ def _competition(inputs, rates, sizes: tuple[int, ...]) -> dict[str, Float[Array
     columns = [own, jnp.sum(sums, axis=-1) - own, ones] if len(sizes) > 1 else [own, ones]
     regressors = jnp.concatenate([jnp.stack(columns, axis=1), inputs[:, sum(sizes) :]], axis=1)
     regressors = jnp.where(has[:, None], regressors, 0)
-    fit = jnp.linalg.lstsq(regressors, jnp.where(has, rate, 0))[0]
+    fit = least_squares(regressors, jnp.where(has, rate, 0))
     rest = total(jnp.square(rate - regressors @ fit))
     spread = total(jnp.square(rate - total(rate) / jnp.sum(has)))
     return {

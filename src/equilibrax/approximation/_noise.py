@@ -12,6 +12,7 @@ from ..fixed_points import Flow, find_fixed_points
 from ..networks import RateNetwork
 from ._feedforward import forward
 from ._jackknife import jackknife
+from ._metrics import least_squares
 
 
 class NoiseRejection(eqx.Module):
@@ -100,12 +101,12 @@ def _gains(inputs, rates, stable, output) -> dict[str, Float[Array, ""]]:
     """The fields of `NoiseRejection` but the first, at one level."""
     every = jnp.ones_like(stable)
     snr_in = _snr(inputs, every)
-    # The closest linear map, by its normal equations; rows without a fixed point weigh nothing.
+    # The closest linear map; rows without a fixed point weigh nothing.
     x = jnp.concatenate([inputs, jnp.ones_like(inputs[..., :1])], axis=-1)
     x = x.reshape(-1, x.shape[-1])
     weight = stable.reshape(-1, 1)
     y = jnp.where(weight, rates.reshape(-1, rates.shape[-1]), 0)
-    map = jnp.linalg.lstsq(jnp.where(weight, x, 0), y)[0]
+    map = least_squares(jnp.where(weight, x, 0), y)
     linear = (x @ map).reshape(rates.shape)
     return {
         "snr_in": snr_in,

@@ -205,7 +205,8 @@ def _train(
             break
         current, error = after, np.nan
         if looks.judges is not None and looks.fall_due(stop, steps):
-            error = float(_loss_of(current[0], looks.judges, static))
+            # NaN stands for no look; what is NaN is the worst there is.
+            error = float(jnp.nan_to_num(_loss_of(current[0], looks.judges, static), nan=jnp.inf))
             best = best.unless_better(current[0], error, stop)
         elif looks.judges is None:
             best = best.unless_better(current[0], float(values[-100:].mean()), stop)

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, cast
 
 import equinox as eqx
@@ -22,7 +22,7 @@ from ._feedforward import FeedForward, dead_units, forward
 from ._looks import History
 from ._metrics import normalised_error, winner_agreement
 from ._pieces import Batch
-from ._train import PROBE, advance
+from ._train import PROBE, advance, check_fit
 
 OptimizerOf: TypeAlias = Callable[[Any], optax.GradientTransformation]
 
@@ -124,7 +124,7 @@ def train_many(
 
     **Raises:** as `train`; `ValueError` without validation pairs.
     """
-    sizes = _checks.sizes("hidden", (hidden,) if isinstance(hidden, int) else hidden)
+    sizes = _checks.sizes("hidden", hidden if isinstance(hidden, Iterable) else (hidden,))
     restarts = _checks.integer("restarts", restarts)
     steps = _checks.integer("steps", steps)
     batch_size = _checks.integer("batch_size", batch_size)
@@ -146,6 +146,7 @@ def train_many(
         for size in sizes:
             keys = jax.random.split(jax.random.fold_in(key_models, size), count)
             models = _new_models(keys, probe, size)
+            check_fit(jax.tree.map(lambda a: a[0], models), *held_out[:2])
             groups.append(
                 _train_group(
                     models, jnp.repeat(rates, restarts), source, optimizer_of, steps, held_out,

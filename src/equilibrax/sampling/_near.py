@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from ..fixed_points import FixedPoints, Flow, find_fixed_points
+from ..fixed_points._gradient import attach_derivatives
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from ._inputs import AbstractInputs
 from ._sample import Samples, as_plan, rows_of, sample_fixed_points
@@ -54,21 +55,21 @@ def sample_near_boundaries(
     than two of the inputs drawn are stable (with the counts).
     """
     network, method = as_plan(network, inputs, method)
-    n_draws = _checks.integer("n_draws", n_draws, minimum=4)
+    n_draws = _checks.integer("n_draws", n_draws, minimum=8)
     share = _checks.number("share", share, above=0.0, below=1.0)
     halvings = _checks.integer("halvings", halvings)
     near = round(share * n_draws)
     at_faces = near // 2 if is_threshold_linear(network) else 0
-    pairs = max(1, (near - at_faces) // halvings)
-    first = max(2, n_draws - pairs * halvings - at_faces)
+    pairs = (near - at_faces) // halvings
+    first = n_draws - pairs * halvings - at_faces
     key_first, key_faces, key_order = jax.random.split(_checks.key(key), 3)
     drawn = sample_fixed_points(network, inputs, first, key=key_first, method=method)
     if len(drawn) < 2:
         _checks.fail("inputs", "have stable fixed points", f"give {drawn.describe()}")
     low, high = jnp.min(drawn.inputs, axis=0), jnp.max(drawn.inputs, axis=0)
-    parts = halved(network, drawn, pairs, halvings, method)
+    parts = halved(network, drawn, pairs, halvings, method) if pairs else []
     if at_faces and is_threshold_linear(network):
-        i = jnp.clip(to_faces(network, drawn, at_faces, key_faces, method), low, high)
+        i = jnp.clip(to_faces(network, drawn, at_faces, key_faces), low, high)
         parts.append((i, find_fixed_points(network, i, method=method)))
     columns = [[drawn.inputs, drawn.rates, drawn.state, drawn.outcome]]
     counts = dict(drawn.counts)
@@ -136,15 +137,21 @@ def _halve(ends: Ends, middle: Float[Array, "count k"], found: FixedPoints) -> E
 
 
 def to_faces(
-    network: RateNetwork, drawn: Samples, count: int, key: Array, method: Flow
+    network: RateNetwork, drawn: Samples, count: int, key: Array
 ) -> Float[Array, "count n"]:
     """Inputs near the face that is nearest to the fixed points of so many inputs."""
     rows = np.arange(count) % len(drawn)
     i = drawn.inputs[rows]
 
+    x, blank = drawn.state[rows], jnp.zeros(count, i.dtype)
+    # What has been settled once gets its derivatives here, and is not settled again.
+    known = FixedPoints(
+        x, drawn.rates[rows], drawn.outcome[rows], blank, blank, blank > 0, blank,
+        jnp.zeros(count, jnp.int32), blank,
+    )  # fmt: skip
+
     def drives(i):
-        state = find_fixed_points(network, i, method=method).state
-        return jax.vmap(network.drive)(state, i)
+        return jax.vmap(network.drive)(attach_derivatives(network, i, known).state, i)
 
     u, pull = jax.vjp(drives, i)
 
