@@ -57,7 +57,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"m\.safetensors is not a readable safetensors file"):
         eqb.load_model(path)
     safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="holds tensors , not equilibrax-feedforward"):
+    with pytest.raises(ValueError, match="holds other tensors, not equilibrax-feedforward"):
         eqb.load_model(tmp_path / "other")
     with pytest.raises(FileNotFoundError):
         eqb.load_model(tmp_path / "absent")

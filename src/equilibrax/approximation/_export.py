@@ -15,6 +15,9 @@ from .._files import write_whole
 from .._settings import digest_of
 from ._feedforward import FeedForward
 
+HEADER = "equilibrax"
+"""Name of the JSON header among a file's metadata."""
+
 NAMES = ("weights1", "bias1", "weights2", "bias2")
 
 
@@ -46,12 +49,12 @@ def write_tensors(
     import safetensors.numpy
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    metadata = {
-        "format": format.name,
-        "version": str(format.version),
-        "digest": _digest(arrays, plain),
-        "header": json.dumps(plain, sort_keys=True),
-    }
+    header = {
+        "format": format.name, "version": format.version, "digest": _digest(arrays, plain),
+        "content": plain,
+    }  # fmt: skip
+    # Under one name: safetensors writes several in any order, and the same model is the same file.
+    metadata = {HEADER: json.dumps(header, sort_keys=True)}
     content = safetensors.numpy.save(arrays, metadata=metadata)
     write_whole(path, lambda file: file.write(content), overwrite=overwrite)
 
@@ -68,22 +71,23 @@ def read_tensors(
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    found, version = metadata.get("format"), metadata.get("version", "")
-    if found != format.name or not version.isdecimal():
-        raise ValueError(f"{path} holds {found or 'tensors'} {version}, not {format.name}.")
-    if int(version) > format.version:
+    try:
+        header = json.loads(metadata.get(HEADER, '{"format": "other tensors", "version": 0}'))
+        found, version = header["format"], header["version"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its header is not what was written.") from error
+    if found != format.name:
+        raise ValueError(f"{path} holds {found}, not {format.name}.")
+    if version > format.version:
         reads = f"this version of equilibrax reads up to {format.version}"
         raise ValueError(f"{path} holds {found} version {version}; {reads}.")
-    try:
-        plain = json.loads(metadata.get("header", ""))
-    except ValueError:
-        plain = None
-    if plain is None or metadata.get("digest") != _digest(arrays, plain):
+    plain = header.get("content")
+    if header.get("digest") != _digest(arrays, plain):
         raise ValueError(f"{path} is damaged: its content is not what was written.")
     return arrays, plain
 
 
-def _digest(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> str:
+def _digest(arrays: dict[str, np.ndarray], plain: Any) -> str:
     parts = [json.dumps(plain, sort_keys=True).encode()]
     for name in sorted(arrays):
         parts += [f"{name} {arrays[name].shape} {arrays[name].dtype}".encode(), arrays[name]]
