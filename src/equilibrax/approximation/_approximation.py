@@ -101,7 +101,7 @@ def load_approximation(path: str | os.PathLike) -> Approximation:
     try:
         model = model_of({name: arrays.pop(name) for name in NAMES})
         return _rebuilt({**arrays, **plain}, model)
-    except (KeyError, LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold a whole approximation: {error}.") from error
 
 

@@ -55,8 +55,8 @@ class FromMemory:
 
     def settings(self) -> dict[str, Any]:
         """What the batches depend on."""
-        parts = [np.ascontiguousarray(array) for array in (self.inputs, self.targets)]
-        return {"data": digest_of(*parts), "data.shape": list(self.inputs.shape)}
+        digest = digest_of_pairs(self.inputs, self.targets)
+        return {"data": digest, "data.shape": list(self.inputs.shape)}
 
     def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
         """All steps from `first` to `stop`, some at a time; some end at multiples of `every`."""
@@ -171,22 +171,21 @@ class FromNetwork:
 
     def probe(self, count: int) -> Batch:
         """The stable ones of the first piece's pairs, so many at most."""
-        inputs, targets, weights = self.first
+        (inputs, targets, weights), _ = self.first
         rows = np.flatnonzero(weights.ravel())[:count]
         return Batch(*(a.reshape(-1, a.shape[-1])[rows] for a in (inputs, targets)))
 
     @functools.cached_property
-    def first(self) -> tuple[Array, Array, Array]:
-        """The first piece's inputs, targets and weights, on one device."""
-        columns = self._settled(0)
-        if not self.counts[Outcome.STABLE]:
-            but = f"settles none of the first {in_words(self.counts)}"
+    def first(self) -> tuple[tuple[Array, Array, Array], dict[Outcome, int]]:
+        """The first piece, settled once for the probe and for its steps."""
+        columns, counts = self._settled(0)
+        if not counts[Outcome.STABLE]:
+            but = f"settles none of the first {in_words(counts)}"
             _checks.fail("data", "have stable fixed points", but)
-        return columns
+        return columns, counts
 
     def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
         """All steps from `first` to `stop`, piece by piece; some end at multiples of `every`."""
-        self.counts = {outcome: 0 for outcome in Outcome}
         while first < stop:
             # Always the same number, so that one compiled program serves.
             piece, end = self.piece(first), min(stop, first + self.length)
@@ -196,18 +195,18 @@ class FromNetwork:
 
     def piece(self, first: int) -> Cut:
         """The batches from step `first` on, on the devices."""
-        inputs, targets, weights = self._settled(first)
+        (inputs, targets, weights), counts = self._settled(first) if first else self.first
+        self.counts = {outcome: self.counts[outcome] + n for outcome, n in counts.items()}
         if self.mesh is not None:
             columns = (inputs, targets, weights)
             inputs, targets, weights = (placed(np.asarray(a), self.mesh) for a in columns)
         return Cut(inputs, targets, on_all_of(self.mesh, jnp.asarray(first)), weights)
 
-    def _settled(self, first: int) -> tuple[Array, Array, Array]:
+    def _settled(self, first: int) -> tuple[tuple[Array, Array, Array], dict[Outcome, int]]:
+        """Inputs, targets and weights from step `first` on, on one device; and how all ended."""
         inputs = _draw(self.live, self.key, jnp.uint32(first), self.batch_size, self.length)
         found = find_fixed_points(self.live.network, inputs, method=self.live.method)
-        for outcome, count in found.counts.items():
-            self.counts[outcome] += count
-        return _masked(inputs, found, self.batch_size)
+        return _masked(inputs, found, self.batch_size), found.counts
 
 
 @eqx.filter_jit
@@ -246,6 +245,11 @@ def batches_of(data: Any, batch_size: int, steps: int, key: Array, mesh: Mesh | 
     if isinstance(data, LiveSamples):
         return FromNetwork(data, batch_size, steps, key, mesh)
     return FromMemory(*as_pairs(data), batch_size, key, mesh)
+
+
+def digest_of_pairs(inputs: Array, targets: Array) -> str:
+    """What tells these pairs from others."""
+    return digest_of(*(np.ascontiguousarray(array) for array in (inputs, targets)))
 
 
 def stable_ones(name: str, samples: Samples) -> Samples:

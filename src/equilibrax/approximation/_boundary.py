@@ -9,9 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from .. import _checks
 from ..sampling import Samples
-from ._batches import stable_ones
 from ._feedforward import forward
-from ._metrics import partition_sums, winner
+from ._metrics import competing, partition_sums, winner
 
 RIDGE = 1e-6
 """Of the logistic fit, for winners that a straight line separates without a mistake."""
@@ -63,10 +62,7 @@ def decision_boundary(
 
     Muir (2018), Fig. 3.
     """
-    sizes = samples.partitions
-    if len(sizes) < 2:
-        _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
-    samples = stable_ones("samples", samples)
+    samples, sizes = competing(samples)
     dtype = samples.inputs.dtype
     edges = jnp.linspace(0, 1, 11, dtype=dtype) if edges is None else edges
     edges = _checks.floating("edges", edges).astype(dtype)

@@ -8,9 +8,8 @@ import numpy as np
 from .. import _checks
 from ..fixed_points import Outcome
 from ..sampling import Samples
-from ._batches import stable_ones
 from ._feedforward import forward
-from ._metrics import partition_sums
+from ._metrics import competing, partition_sums
 
 
 def mutual_information(
@@ -43,10 +42,7 @@ def mutual_information(
         raise ImportError(
             "mutual information needs scikit-learn: pip install 'equilibrax[study]'"
         ) from error
-    sizes = samples.partitions
-    if len(sizes) < 2:
-        _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
-    samples = stable_ones("samples", samples)
+    samples, sizes = competing(samples)
     inputs = samples.inputs[:limit]
     rates = samples.rates[:limit] if model is None else forward(model, inputs)
     given, shown = (

@@ -11,6 +11,11 @@ DIVERGED = 1e3
 """A loss this many times the first one is taken for divergence."""
 
 
+def is_sound(losses: np.ndarray, first: np.ndarray | float) -> np.ndarray:
+    """Which losses are those of a training that has not diverged from its first one."""
+    return np.isfinite(losses) & (losses <= np.where(first > 0, DIVERGED * first, np.inf))
+
+
 class Looks(NamedTuple):
     """When validation data are looked at, if there are any, and how often in vain."""
 
@@ -38,8 +43,7 @@ class History(NamedTuple):
 
     def sound(self, losses: np.ndarray) -> int:
         """How many of the next steps' losses come before the training diverges."""
-        start = (self.losses if len(self.losses) else losses)[0]
-        fine = np.isfinite(losses) & (losses <= (DIVERGED * start if start > 0 else np.inf))
+        fine = is_sound(losses, (self.losses if len(self.losses) else losses)[0])
         return len(losses) if fine.all() else int(np.argmin(fine))
 
     def extended(self, losses: np.ndarray, validation: float) -> "History":

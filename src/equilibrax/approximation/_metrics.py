@@ -39,6 +39,14 @@ def partition_sums(
     return jnp.stack([values[..., low:high].sum(axis=-1) for low, high in ends], axis=-1)
 
 
+def competing(samples: Samples) -> tuple[Samples, tuple[int, ...]]:
+    """The stable ones of samples in which two partitions at least compete, and their sizes."""
+    sizes = samples.partitions
+    if len(sizes) < 2:
+        _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
+    return stable_ones("samples", samples), sizes
+
+
 def winner(
     rates: Float[Array, "... n"], partitions: tuple[int, ...], threshold: float = 0.0
 ) -> Int[Array, "..."]:

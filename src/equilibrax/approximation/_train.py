@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 from .. import _checks
 from .._devices import on_all_of
 from .._progress import progress_bar
-from .._settings import described, digest_of, program_of, versions
+from .._settings import described, program_of, versions
 from ..fixed_points import Outcome
 from ..sampling import LiveSamples, Samples, SampleStore
-from ._batches import Source, as_pairs, batches_of
+from ._batches import Source, as_pairs, batches_of, digest_of_pairs
 from ._checkpoints import Checkpoints, checkpoints_in
 from ._feedforward import FeedForward, dead_units, forward
 from ._looks import Best, History, Looks
@@ -255,8 +255,8 @@ def _settings(model, optimizer, source, batch_size, key, looks) -> dict[str, Any
     arrays = (parameters, optimizer.init(parameters))
     validation = {}
     if looks.judges is not None:
-        held_out = [np.ascontiguousarray(a) for a in looks.judges[:2]]
-        validation = {"validation": digest_of(*held_out), "validate_every": looks.every}
+        digest = digest_of_pairs(*looks.judges[:2])
+        validation = {"validation": digest, "validate_every": looks.every}
     return {
         **versions("optax", "numpy"),
         "batch_size": batch_size,

@@ -19,7 +19,7 @@ from .._progress import progress_bar
 from ..sampling import LiveSamples, Samples, SampleStore
 from ._batches import Source, as_pairs, batches_of
 from ._feedforward import FeedForward, dead_units, forward
-from ._looks import History
+from ._looks import is_sound
 from ._metrics import normalised_error, winner_agreement
 from ._pieces import Batch
 from ._train import PROBE, advance, check_fit
@@ -37,8 +37,7 @@ JUDGED = 2**20
 class Trainings(eqx.Module):
     """Many trained networks, k of them, and the best.
 
-    - `model`: the best by validation.
-    - `best`: which of the k it is.
+    - `best`: which of the k is the best by validation; `model` is that network.
     - `hidden_size`, `learning_rate`: of each, shape `(k,)`.
     - `errors`: normalised error of each on the validation pairs, `(k,)`.
     - `agreements`: winner agreement there, `(k,)`; NaN without partitions.
@@ -50,7 +49,6 @@ class Trainings(eqx.Module):
       axis; `trainings[j]` is the j-th network by itself.
     """
 
-    model: FeedForward
     best: int
     hidden_size: Int[Array, " k"]
     learning_rate: Float[Array, " k"]
@@ -60,6 +58,11 @@ class Trainings(eqx.Module):
     diverged: Bool[Array, " k"]
     losses: Float[Array, "k steps"]
     models: tuple[FeedForward, ...]
+
+    @property
+    def model(self) -> FeedForward:
+        """The best by validation."""
+        return self[self.best]
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -157,12 +160,11 @@ def train_many(
     errors, agreements, dead, diverged, losses = (jnp.concatenate(c) for c in columns)
     if diverged.all():
         warnings.warn("train_many: all networks diverged", RuntimeWarning, stacklevel=2)
-    found = Trainings(
-        models[0], choose(np.asarray(errors), np.asarray(agreements)),
+    return Trainings(
+        choose(np.asarray(errors), np.asarray(agreements)),
         jnp.repeat(jnp.asarray(sizes), count), jnp.tile(jnp.repeat(rates, restarts), len(sizes)),
         errors, agreements, dead, diverged, losses, models,
     )  # fmt: skip
-    return eqx.tree_at(lambda f: f.model, found, found[found.best])
 
 
 def choose(errors: np.ndarray, agreements: np.ndarray) -> int:
@@ -251,16 +253,12 @@ def _train_group(
     arrays = _start(models, rates, optimizer_of)
     best, least = models, np.full(len(rates), np.inf)
     losses, diverged = [], np.zeros(len(rates), bool)
-    first_losses = None
     for piece, first, stop in source.stretches(0, steps, ()):
         shared = on_all_of(mesh, (piece, (jnp.asarray(first), jnp.asarray(stop))))
         arrays, values = _advance(arrays, rates, shared, optimizer_of, mesh)
         values = np.asarray(values)[:, : stop - first]
         losses.append(values)
-        if first_losses is None:
-            first_losses = values[:, 0]
-        history = [History(np.asarray([loss]), np.zeros(1)) for loss in first_losses]
-        diverged |= [h.sound(row) < len(row) for h, row in zip(history, values, strict=True)]
+        diverged |= ~is_sound(values, losses[0][:, :1]).all(axis=1)
         errors = _judge(arrays[0], glimpse, (), mesh)[0]
         better = ~diverged & (np.asarray(errors) < least)
         least = np.where(better, errors, least)

@@ -50,6 +50,9 @@ def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = No
     return ax
 
 
+SERIES = tuple(zip((BLUE, RED, GREEN, ORANGE, GREY), ("o-", "s--", "^-.", "D:", "v-"), strict=True))
+"""Colour and style of each curve, told apart without colours too."""
+
 SUBS, PLAIN = (1.0, 2.0, 5.0), FuncFormatter(lambda value, _: f"{value:.3g}")
 """Ticks of a decade, and how they are written."""
 
@@ -102,8 +105,7 @@ def error_against(
     `curves` maps a name to sizes, shape `(k,)`, and the errors at each, shape `(k, restarts)`.
     """
     ax = axes_of(ax, (5.0, 3.6))
-    styles = zip((BLUE, RED, GREEN, ORANGE, GREY), ("o-", "s--", "^-.", "D:", "v-"), strict=True)
-    for (name, (sizes, errors)), (colour, style) in zip(curves.items(), styles, strict=False):
+    for (name, (sizes, errors)), (colour, style) in zip(curves.items(), SERIES, strict=False):
         sizes, errors = np.asarray(sizes), np.asarray(errors)
         least, middle = np.nanmin(errors, axis=1), np.nanmedian(errors, axis=1)
         ax.fill_between(sizes, least, middle, color=colour, alpha=0.2, lw=0)
@@ -156,8 +158,7 @@ def misclassified(
     """Share of inputs with another winner against the distance from the recurrent network's
     boundary, with standard errors: `found` maps a name to what `jackknife` gives."""
     ax = axes_of(ax, (5.0, 3.6))
-    styles = zip((BLUE, RED, GREEN, ORANGE, GREY), ("o-", "s--", "^-.", "D:", "v-"), strict=True)
-    for (name, (value, error)), (colour, style) in zip(found.items(), styles, strict=False):
+    for (name, (value, error)), (colour, style) in zip(found.items(), SERIES, strict=False):
         middle = np.asarray(value.edges[1:] + value.edges[:-1]) / 2
         ax.errorbar(
             middle, 100 * np.asarray(value.misclassified), 100 * np.asarray(error.misclassified),
