@@ -1,6 +1,8 @@
 """Settle recurrent networks, with evidence, and train feed-forward ones to answer alike."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ._devices import use_all_cores as _use_all_cores
 from .approximation import (
@@ -88,6 +90,17 @@ from .sampling import (
     sample_near_boundaries as sample_near_boundaries,
     sample_to_store as sample_to_store,
 )
+
+if _TYPE_CHECKING:
+    from . import figures as figures
+
+
+def __getattr__(name: str):
+    """`figures`, whose import of Matplotlib waits until a picture is wanted."""
+    if name == "figures":
+        return _import_module(".figures", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _use_all_cores()
 

@@ -71,7 +71,7 @@ def basins(
     if tolerance is None:
         tolerance = 10 * float(np.sqrt(np.finfo(state.dtype).eps))
     tolerance = _checks.number("tolerance", tolerance, above=0.0)
-    first, label = _match(state, stable, tolerance)
+    first, label = distinct(state, stable, tolerance)
     counts = np.bincount(label[label >= 0], minlength=len(first))
     order = np.argsort(-counts, kind="stable")
     place = np.append(np.argsort(order), -1)
@@ -88,7 +88,7 @@ def basins(
     )
 
 
-def _match(
+def distinct(
     state: np.ndarray, stable: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each fixed point one row that reached it, and for each row its fixed point or -1."""

@@ -18,6 +18,8 @@ from ._paper import (
     decision_boundary as decision_boundary,
     mixture_response as mixture_response,
 )
+from ._plane import phase_plane as phase_plane
+from ._responses import outcomes as outcomes, tuning as tuning
 from ._style import (
     BLUE as BLUE,
     GREEN as GREEN,

@@ -1,0 +1,151 @@
+"""Pictures of what a network answers: `tuning`, and how a batch ended: `outcomes`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+
+from .. import _checks
+from ..approximation import forward
+from ..fixed_points import FixedPoints, Flow, Outcome, find_fixed_points
+from ..networks import AbstractDynamics
+from ..sampling import Samples, SampleStore
+from ._style import OUTCOMES, axes_of
+
+
+def tuning(
+    network: AbstractDynamics,
+    inputs: Float[Array, "m k"],
+    values: Float[Array, " m"],
+    *,
+    model: Any = None,
+    neurons: Sequence[int] | None = None,
+    xlabel: str = "stimulus",
+    method: Flow | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Rates of neurons at the fixed point, $r_j(x^*(i(s)))$, against a stimulus s.
+
+    Solid, the network; interrupted where it has no stable fixed point. Dashed in the same colour,
+    the approximation.
+
+    **Arguments:**
+
+    - `network`: any that `find_fixed_points` takes.
+    - `inputs`: i(s), shape `(m, k)`, one for each value.
+    - `values`: s, shape `(m,)`, in the stimulus' own unit.
+    - `model`: what answers the same inputs in one pass, a `FeedForward` for example.
+    - `neurons`: which ones, counted from 0; up to eight, evenly spaced, if absent.
+    - `xlabel`: what s is called.
+    - `method`: a `Flow`.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Raises:** as `find_fixed_points`; `ValueError` for values that are not one for each input, or
+    a neuron that there is not.
+
+    **Example:**
+
+    ```python
+    angles = jnp.linspace(-jnp.pi, jnp.pi, 64, endpoint=False)
+    network = eqb.ring(8, w_0=-4.0, w_1=3.0)
+    preferred = 2 * jnp.pi * jnp.arange(8) / 8
+    inputs = 1 + 0.2 * jnp.cos(angles[:, None] - preferred)
+    ax = eqb.figures.tuning(network, inputs, angles, neurons=[0, 2], xlabel="angle")
+    peaks = [line.get_xdata()[jnp.nanargmax(line.get_ydata())] for line in ax.get_lines()]
+    print(jnp.round(jnp.asarray(peaks) / jnp.pi, 1))  # in units of pi
+    # > [0.  0.5]
+    ```
+    """
+    stimulus = np.asarray(_checks.floating("values", values))
+    shape = np.shape(inputs)
+    if len(shape) != 2:
+        _checks.fail("inputs", "have shape (m, k)", f"has shape {shape}")
+    if stimulus.shape != shape[:1]:
+        must = f"have shape ({shape[0]},), one for each input"
+        _checks.fail("values", must, f"has shape {stimulus.shape}")
+    found = find_fixed_points(network, inputs, method=method)
+    rates = np.where(np.asarray(found.stable)[:, None], found.rates, np.nan)
+    guess = None if model is None else np.asarray(forward(model, jnp.asarray(inputs)))
+    count = rates.shape[1]
+    if neurons is None:
+        neurons = sorted(set(np.linspace(0, count - 1, min(count, 8)).round().astype(int).tolist()))
+    for j in neurons:
+        if not 0 <= j < count:
+            _checks.fail("neurons", f"be from 0 to {count - 1}", f"holds {j}")
+    ax = axes_of(ax, (5.4, 3.6))
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(neurons)))
+    for j, colour in zip(neurons, colours, strict=True):
+        ax.plot(stimulus, rates[:, j], color=colour, lw=1.7, label=f"neuron {j + 1}")
+        if guess is not None:
+            ax.plot(stimulus, guess[:, j], color=colour, lw=1.4, ls=(0, (4, 2)))
+    ax.set(xlabel=xlabel, ylabel="rate at the fixed point", xlim=(stimulus.min(), stimulus.max()))
+    if guess is not None:
+        ax.plot([], [], color="0.4", lw=1.7, label="network")
+        ax.plot([], [], color="0.4", lw=1.4, ls=(0, (4, 2)), label="approximation")
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def outcomes(found: FixedPoints | Samples | SampleStore, *, ax: Axes | None = None) -> Axes:
+    """How the inputs of a batch ended: the share of each `Outcome`, and beside it the count.
+
+    None is left out, so that an empty bar is an answer, too. Of what `find_fixed_points` returns,
+    the share that is certified is filled and the rest of the bar is pale.
+
+    **Arguments:**
+
+    - `found`: what `find_fixed_points`, `sample_fixed_points` or `sample_to_store` returns, of
+      any batch shape.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Raises:** `TypeError` for anything else; `ValueError` for an empty batch.
+
+    **Example:**
+
+    ```python
+    network = eqb.partitioned(w_ii=0.0)  # half of whose inputs never settle
+    inputs = jax.random.uniform(jax.random.key(0), (512, 5), minval=-1, maxval=1)
+    ax = eqb.figures.outcomes(eqb.find_fixed_points(network, inputs))
+    print([label.get_text() for label in ax.get_yticklabels()][:4])
+    # > ['STABLE', 'MARGINAL', 'UNSTABLE', 'OSCILLATING']
+    ```
+    """
+    if not isinstance(found, FixedPoints | Samples | SampleStore):
+        must = "be what find_fixed_points, sample_fixed_points or sample_to_store returns"
+        _checks.fail("found", must, f"is {type(found).__name__}", TypeError)
+    counts = np.asarray([found.counts[kind] for kind in Outcome])
+    total = int(counts.sum())
+    if not total:
+        _checks.fail("found", "hold at least one input", "is empty")
+    proven = None
+    if isinstance(found, FixedPoints):
+        ended, certified = np.asarray(found.outcome), np.asarray(found.certified)
+        proven = np.asarray([np.sum(certified & (ended == kind)) for kind in Outcome])
+    ax = axes_of(ax, (5.4, 2.8))
+    colours = [OUTCOMES[kind] for kind in Outcome]
+    places = np.arange(len(Outcome))
+    whole = 1.0 if proven is None else 0.4
+    bars = ax.barh(places, counts / total, color=colours, alpha=whole, height=0.7)
+    if proven is not None:
+        ax.barh(places, proven / total, color=colours, height=0.7)
+    for bar, count in zip(bars, counts, strict=True):
+        middle = bar.get_y() + bar.get_height() / 2
+        text = f" {count:,} ({100 * count / total:.3g} %)" if count else " 0"
+        ax.text(bar.get_width(), middle, text, va="center", fontsize=8)
+    ax.set(xlim=(0, 1.3), xlabel=f"share of {total:,} inputs")
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.set_yticks(places, [kind.name for kind in Outcome])
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    if proven is not None and proven.any():
+        share = 100 * proven.sum() / total
+        ax.set_title(f"filled: certified, {share:.4g} % of all", fontsize=8, loc="left")
+    return ax
