@@ -44,12 +44,13 @@ class NoiseRejection(eqx.Module):
     )
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
-    signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (32,)))
+    signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (64,)))
     noise = eqb.noise_rejection(
-        samples.network, model, signals, jnp.asarray([0.05, 0.2]), repeats=2, key=jax.random.key(4)
+        samples.network, model, signals, jnp.asarray([0.05, 0.2]), repeats=64,
+        key=jax.random.key(4), method=eqb.Flow(abscissa=False),
     )
-    print(noise.snr_in[0] > noise.snr_in[1], noise.settled)
-    # > True [1. 1.]
+    print(noise.snr_in[0] > noise.snr_in[1], noise.standard_error.recurrent.shape)
+    # > True (2,)
     ```
     """
 
@@ -96,12 +97,13 @@ def noise_rejection(
     )
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
-    signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (32,)))
+    signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (64,)))
     noise = eqb.noise_rejection(
-        samples.network, model, signals, jnp.asarray([0.1]), repeats=2, key=jax.random.key(4)
+        samples.network, model, signals, jnp.asarray([0.1]), repeats=64,
+        key=jax.random.key(4), method=eqb.Flow(abscissa=False),
     )
-    print(noise.recurrent > noise.linear)
-    # > [ True]
+    print(noise.recurrent > 1, noise.settled > 0.99)
+    # > [ True] [ True]
     ```
     """
     signals = _checks.floating("signals", signals)
