@@ -30,6 +30,19 @@ class Approximation(eqx.Module):
     - `losses`: of each restart and step, shape `(restarts, steps)`.
     - `dead_units`: hidden units of each restart that are never active, shape `(restarts,)`.
     - `drawn`, `counts`: the inputs settled for it, and how they ended.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    apx = eqb.approximate(samples, hidden=16, restarts=2, steps=1000, key=jax.random.key(1))
+    print(apx.model.hidden_size, apx.validation_errors.shape, apx.losses.shape)
+    # > 16 (2,) (2, 1000)
+    print(apx(jnp.asarray([0.6, 0.6, 0.1, 0.1, 0.0])).shape)
+    # > (5,)
+    ```
     """
 
     network: AbstractDynamics
@@ -74,6 +87,11 @@ class Approximation(eqx.Module):
         The weights stand in it under the names that `save_model` gives them; what are no arrays
         is in the file's JSON header.
 
+        **Arguments:**
+
+        - `path`: of the file.
+        - `overwrite`: replace a file that exists.
+
         **Raises:** `FileExistsError` if the file exists and may not be replaced; `ValueError` for a
         network of a class, or with a transfer function, of your own, which no file can hold
         (`save_model` keeps the weights); `OSError` from the disk, with nothing left behind.
@@ -94,8 +112,27 @@ FORMAT = Format("equilibrax-approximation", 1)
 def load_approximation(path: str | os.PathLike) -> Approximation:
     """Read an `Approximation` back from the file that its `save` wrote.
 
+    **Arguments:**
+
+    - `path`: of the file.
+
+    **Returns:** the `Approximation`, as it was saved.
+
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds something else,
     or was written by a newer version.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    apx = eqb.approximate(samples, hidden=16, restarts=2, steps=1000, key=jax.random.key(1))
+    apx.save("apx.safetensors")
+    again = eqb.load_approximation("apx.safetensors")
+    print((again.model.weights1 == apx.model.weights1).all(), again.network.partitions)
+    # > True (2, 2)
+    ```
     """
     arrays, plain = read_tensors(path, FORMAT)
     try:

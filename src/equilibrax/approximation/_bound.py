@@ -46,6 +46,20 @@ class ErrorBound(eqx.Module):
 
     In a network with one stable fixed point for each input, `searched` can reach `bound`; in a
     multistable one the bound counts the points that the trajectory does not reach, too.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 5, 5, key=jax.random.key(1))
+    model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
+    proven = eqb.error_bound(samples.network, model, 0.2, 0.25, key=jax.random.key(3), search=48)
+    worst = proven.worst_input
+    print(proven.bound.shape, ((0.199 < worst) & (worst < 0.251)).all())
+    # > (5,) True
+    ```
     """
 
     bound: Float[Array, " n"]
@@ -84,6 +98,19 @@ def error_bound(
     empty or not finite; `TypeError` for another kind of model.
 
     Tjeng, Xiao and Tedrake (2019), arXiv 1711.07356, for the encoding of rectified units.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 5, 5, key=jax.random.key(1))
+    model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
+    proven = eqb.error_bound(samples.network, model, 0.2, 0.25, key=jax.random.key(3), search=48)
+    print(proven.complete, (proven.searched <= proven.bound + 1e-5).all())
+    # > True True
+    ```
     """
     check_enumerable(network)
     n = network.num_neurons

@@ -34,6 +34,19 @@ class DecisionBoundary(eqx.Module):
 
     `angle` and `offset` hold two numbers: the recurrent network's, and the approximation's; NaN for
     one in which A or B never wins.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
+    boundary = eqb.decision_boundary(samples, model, jnp.asarray([0.0, 0.2, 2.0]))
+    print(boundary.misclassified[0] > boundary.misclassified[1])
+    # > True
+    ```
     """
 
     angle: Float[Array, "2"]
@@ -61,6 +74,19 @@ def decision_boundary(
     distances that do not rise.
 
     Muir (2018), Fig. 3.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
+    boundary = eqb.decision_boundary(samples, model)
+    print(jnp.abs(boundary.angle) < 10, boundary.misclassified[0] > boundary.misclassified[5])
+    # > [ True  True] True
+    ```
     """
     samples, sizes = competing(samples)
     dtype = samples.inputs.dtype

@@ -46,6 +46,17 @@ def distill(
 
     **Raises:** `ValueError` if hardly any input has a stable fixed point (with the counts),
     or for arguments out of range.
+
+    **Example:**
+
+    ```python
+    apx = eqb.distill(
+        eqb.partitioned(), hidden=16, restarts=2, steps=1000, n_draws=2048, n_test=2048,
+        key=jax.random.key(0),
+    )
+    print(apx.evaluation.winner_agreement > 0.7)
+    # > True
+    ```
     """
     n_draws = _checks.integer("n_draws", n_draws, minimum=20)
     n_test = _checks.integer("n_test", n_test, minimum=10)
@@ -95,6 +106,17 @@ def approximate(
 
     **Raises:** `ValueError` for too few stable pairs (with the counts), or arguments out of
     range.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    apx = eqb.approximate(samples, hidden=16, restarts=2, steps=1000, key=jax.random.key(1))
+    print(apx.evaluation.winner_agreement > 0.7)
+    # > True
+    ```
     """
     if not isinstance(samples, Samples):
         _checks.fail("samples", "be Samples", f"is {type(samples).__name__}", TypeError)

@@ -118,17 +118,48 @@ def model_of(arrays: dict[str, np.ndarray]) -> FeedForward:
 def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool = False) -> None:
     """Write a model's four arrays, under their field names, to a safetensors file.
 
+    **Arguments:**
+
+    - `path`: of the file.
+    - `model`: a `FeedForward` or an `Approximation`, of which the `FeedForward` is written.
+    - `overwrite`: replace a file that exists.
+
     **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
     from the disk, in which case nothing is left behind and an older file stays.
+
+    **Example:**
+
+    ```python
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    eqb.save_model("model.safetensors", model)
+    print((eqb.load_model("model.safetensors").weights1 == model.weights1).all())
+    # > True
+    ```
     """
     write_tensors(path, MODEL, arrays_of(feedforward_of(model)), {}, overwrite=overwrite)
 
 
 def load_model(path: str | os.PathLike) -> FeedForward:
-    """Read a model back.
+    """Read a model back from the file that `save_model` wrote.
+
+    **Arguments:**
+
+    - `path`: of the file.
+
+    **Returns:** the `FeedForward`, as it was saved.
 
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds other
     arrays or arrays of other shapes, or was written by a newer version.
+
+    **Example:**
+
+    ```python
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    eqb.save_model("model.safetensors", model)
+    again, inputs = eqb.load_model("model.safetensors"), jnp.ones((3, 5))
+    print((again.batch(inputs) == model.batch(inputs)).all())
+    # > True
+    ```
     """
     arrays, _ = read_tensors(path, MODEL)
     if set(arrays) != set(NAMES):
@@ -150,6 +181,20 @@ def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False)
 
     **Raises:** `ImportError` without onnx (`pip install 'equilibrax[export]'`); otherwise as
     `save_model`.
+
+    **Example:**
+
+    ```python
+    import numpy as np
+    import onnxruntime
+
+    model, inputs = eqb.FeedForward(5, 16, 5, key=jax.random.key(0)), jnp.ones((3, 5))
+    eqb.export_onnx("model.onnx", model)
+    session = onnxruntime.InferenceSession("model.onnx")
+    (rates,) = session.run(None, {"inputs": np.asarray(inputs)})
+    print(jnp.allclose(rates, model.batch(inputs), atol=1e-4))
+    # > True
+    ```
     """
     try:
         import onnx
@@ -194,10 +239,8 @@ def export_stablehlo(
     platforms: tuple[str, ...] = ("cpu", "cuda", "rocm", "tpu"),
     overwrite: bool = False,
 ) -> None:
-    """Write the forward pass as StableHLO, by `jax.export`, for batches of any size.
-
-        exported = jax.export.deserialize(bytearray(path.read_bytes()))
-        rates = exported.call(inputs)             # (batch, n) to (batch, n_out)
+    """Write the forward pass as StableHLO, by `jax.export`: `(batch, n)` to `(batch, out)`, for
+    batches of any size.
 
     **Arguments:**
 
@@ -207,6 +250,18 @@ def export_stablehlo(
     - `overwrite`: replace a file that exists.
 
     **Raises:** as `save_model`.
+
+    **Example:**
+
+    ```python
+    from pathlib import Path
+
+    model, inputs = eqb.FeedForward(5, 16, 5, key=jax.random.key(0)), jnp.ones((3, 5))
+    eqb.export_stablehlo("model.stablehlo", model)
+    exported = jax.export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))
+    print(jnp.allclose(exported.call(inputs), model.batch(inputs), atol=1e-4))
+    # > True
+    ```
     """
     from jax import export
 

@@ -28,8 +28,21 @@ class FeedForward(eqx.Module):
 
     **Raises:** `ValueError` for a size below one.
 
-    Call it with one input of shape `(n,)`, or `model.batch` with many. Muir, Neural
-    Computation 30:546 (2018), doi:10.1162/neco_a_01042.
+    Call it with one input of shape `(n,)`, or `model.batch` with many. Its leaves are the arrays
+
+    - `weights1`, `bias1`: of the hidden layer, shapes `(hidden, n)` and `(hidden,)`;
+    - `weights2`, `bias2`: of the output layer, shapes `(out, hidden)` and `(out,)`.
+
+    Muir, Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042.
+
+    **Example:**
+
+    ```python
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    rates = model.batch(jnp.ones((3, 5)))
+    print(rates.shape, model.hidden_size, (rates >= 0).all())
+    # > (3, 5) 16 True
+    ```
     """
 
     weights1: Float[Array, "hidden n"]

@@ -31,10 +31,22 @@ def mutual_information(
     - `limit`: rows that it looks at, the first ones. For a standard error by `jackknife`, give no
       more samples than these: others do not count.
 
+    **Returns:** the information in bits.
+
     **Raises:** `ValueError` for fewer than two partitions, or if no sample is stable;
     `ImportError` without scikit-learn.
 
     Kraskov, Stoegbauer and Grassberger, PRE 69:066138 (2004), doi:10.1103/PhysRevE.69.066138.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    print(eqb.mutual_information(samples) > 0.2)
+    # > True
+    ```
     """
     try:
         from sklearn.feature_selection import mutual_info_regression
@@ -58,19 +70,30 @@ def mutual_information(
 def unsettled_behaviour(samples: Samples, model: Any) -> dict[Outcome, dict[str, float]]:
     r"""What the approximation answers where the recurrent network has no stable fixed point.
 
-    For each outcome but `STABLE` that occurs, of the model's output y:
-
-    - `share`: of all inputs drawn;
-    - `size`: the mean of |y| over that of the rates |r| at the stable fixed points;
-    - `outside`: share in which some $y_j$ is above the largest stable rate $r_j$;
-    - `silent`: share in which no output is active.
-
     **Arguments:**
 
     - `samples`: with all outcomes, as from `sample_fixed_points(..., keep="all")`.
     - `model`: the approximation.
 
+    **Returns:** for each outcome that occurs, but `STABLE` and `INVALID`, of the model's output y:
+
+    - `share`: of all samples;
+    - `size`: the mean of |y| over that of the rates |r| at the stable fixed points;
+    - `outside`: share in which some $y_j$ is above the largest stable rate $r_j$;
+    - `silent`: share in which no output is active.
+
     **Raises:** `ValueError` if no sample is stable.
+
+    **Example:**
+
+    ```python
+    network, cube = eqb.partitioned(w_ii=0.0), eqb.UniformCube(-1, 1)
+    samples = eqb.sample_fixed_points(network, cube, 4096, key=jax.random.key(0), keep="all")
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    answers = eqb.unsettled_behaviour(samples, model)
+    print(f"{answers[eqb.Outcome.OSCILLATING]['share']:.1f}")
+    # > 0.5
+    ```
     """
     outcome = np.asarray(samples.outcome)
     stable = outcome == Outcome.STABLE

@@ -16,8 +16,6 @@ T = TypeVar("T")
 def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tuple[T, T]:
     r"""A statistic of a sample, and its standard error.
 
-        value, error = eqb.jackknife(eqb.competition, samples)
-
     The rows are cut into g groups of one size, or of two that differ by a row. With $\theta_k$ the
     statistic of all rows but those of group k,
 
@@ -35,6 +33,17 @@ def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tupl
     **Raises:** `ValueError` for data of different lengths, or none.
 
     Quenouille (1956), doi:10.1093/biomet/43.3-4.353; Tukey (1958).
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    value, error = eqb.jackknife(eqb.competition, samples)
+    print(f"{value['one_active']:.1f}", 0 < error["one_active"] < 0.02)
+    # > 0.8 True
+    ```
     """
     groups = _checks.integer("groups", groups, minimum=2)
     lengths = {len(part) for part in data}

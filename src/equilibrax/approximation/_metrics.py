@@ -22,6 +22,21 @@ def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -
     r"""$\sum |y - r|^2 / \sum |r - \bar r|^2$ over a held-out set, the mean being per neuron.
 
     0 is perfect; 1 is what answering the mean of the targets scores.
+
+    **Arguments:**
+
+    - `output`: y, the approximation's, shape `(m, n)`.
+    - `target`: r, the rates at the recurrent network's fixed points, shape `(m, n)`.
+
+    **Returns:** the error, a scalar without unit; NaN or infinite if all targets are the same.
+
+    **Example:**
+
+    ```python
+    target = jnp.asarray([[0.0, 1.0], [2.0, 1.0]])
+    print(eqb.normalised_error(target, target), eqb.normalised_error(jnp.ones((2, 2)), target))
+    # > 0.0 1.0
+    ```
     """
     spread = jnp.sum(jnp.square(target - jnp.mean(target, axis=0)))
     return jnp.sum(jnp.square(output - target)) / spread
@@ -30,7 +45,24 @@ def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -
 def partition_sums(
     values: Float[Array, "... n"], partitions: tuple[int, ...]
 ) -> Float[Array, "... groups"]:
-    """Sum over each partition, partitions being listed from neuron 0 on."""
+    """Sum over each partition.
+
+    **Arguments:**
+
+    - `values`: rates or inputs, shape `(..., n)`.
+    - `partitions`: their sizes, listed from neuron 0 on; neurons beyond them do not count.
+
+    **Returns:** the sums, shape `(..., len(partitions))`, in the unit of the values.
+
+    **Raises:** `ValueError` for partitions of no neuron, or of more than n.
+
+    **Example:**
+
+    ```python
+    print(eqb.partition_sums(jnp.asarray([1.0, 2.0, 4.0, 8.0, 16.0]), (2, 2)))
+    # > [ 3. 12.]
+    ```
+    """
     if not 0 < sum(partitions) <= values.shape[-1]:
         must = f"hold between 1 and {values.shape[-1]} neurons"
         _checks.fail("partitions", must, f"is {partitions}")
@@ -50,7 +82,26 @@ def competing(samples: Samples) -> tuple[Samples, tuple[int, ...]]:
 def winner(
     rates: Float[Array, "... n"], partitions: tuple[int, ...], threshold: float = 0.0
 ) -> Int[Array, "..."]:
-    """Index of the partition with the largest summed rate; -1 where none is above `threshold`."""
+    """Index of the partition with the largest summed rate; -1 where none is above `threshold`.
+
+    **Arguments:**
+
+    - `rates`: shape `(..., n)`.
+    - `partitions`: their sizes, listed from neuron 0 on.
+    - `threshold`: what a winner's sum must exceed, in the unit of the rates.
+
+    **Returns:** the indices, shape `(...)`; the first one's of several that are equal.
+
+    **Raises:** as `partition_sums`.
+
+    **Example:**
+
+    ```python
+    rates = jnp.asarray([[2.0, 0.0, 1.0, 0.5, 3.0], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    print(eqb.winner(rates, (2, 2)))
+    # > [ 0 -1]
+    ```
+    """
     sums = partition_sums(rates, partitions)
     return jnp.where(jnp.max(sums, axis=-1) > threshold, jnp.argmax(sums, axis=-1), -1)
 
@@ -60,6 +111,26 @@ def winner_agreement(
 ) -> Float[Array, ""]:
     """Among inputs for which the recurrent network (`target`) has a winner, the share for
     which the approximation's larger partition sum is the same one; NaN if it never has one.
+
+    **Arguments:**
+
+    - `output`: the approximation's, shape `(m, n)`.
+    - `target`: the rates at the recurrent network's fixed points, shape `(m, n)`.
+    - `partitions`: their sizes, listed from neuron 0 on.
+
+    **Returns:** the share, between 0 and 1. Where the approximation is silent, it has no winner,
+    and does not agree.
+
+    **Raises:** as `partition_sums`.
+
+    **Example:**
+
+    ```python
+    target = jnp.asarray([[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
+    output = jnp.asarray([[1.0, 0.5], [2.0, 1.0], [0.0, 1.0]])
+    print(eqb.winner_agreement(output, target, (1, 1)))  # of two inputs with a winner, one
+    # > 0.5
+    ```
     """
     return _same_leader(output, target, winner(target, partitions) >= 0, partitions)
 
@@ -71,6 +142,30 @@ def switch_point(
 
     It is where the difference of the two partition sums, linear between the points of the
     line, changes sign, the crossing nearest to one half if there are several; NaN if none.
+
+    **Arguments:**
+
+    - `output`: rates along the line, shape `(m, n)`, as a network answers `mixture_line`.
+    - `mixture`: shape `(m,)`, rising.
+    - `partitions`: their sizes, listed from neuron 0 on; the first two are A and B.
+
+    **Returns:** the mixture, a scalar.
+
+    **Raises:** as `partition_sums`.
+
+    Muir (2018), doi:10.1162/neco_a_01042, Fig. 2b.
+
+    **Example:**
+
+    ```python
+    mixture = jnp.linspace(0, 1, 11)
+    line = eqb.mixture_line((2, 2), 5, mixture)
+    biased = line * jnp.asarray([1.0, 1.0, 3.0, 3.0, 0.0])
+    print(f"{eqb.switch_point(line, mixture, (2, 2)):.2f}")
+    # > 0.50
+    print(f"{eqb.switch_point(biased, mixture, (2, 2)):.2f}")
+    # > 0.25
+    ```
     """
     sums = partition_sums(output, partitions)
     lead = sums[:, 0] - sums[:, 1]
@@ -100,6 +195,21 @@ class Evaluation(eqx.Module):
     - `num_inputs`: size of the held-out set.
     - `standard_error`: an `Evaluation` that holds the standard error of each, by `jackknife`; that
       of the switch is 0, since it does not depend on the held-out set.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
+    score = eqb.evaluate(model, samples)
+    print(score.num_inputs, score.neuron_error.shape)
+    # > 4096 (5,)
+    print(score.standard_error.winner_agreement < 0.02)
+    # > True
+    ```
     """
 
     normalised_error: Float[Array, ""]
@@ -124,6 +234,19 @@ def evaluate(model, samples: Samples) -> Evaluation:
     **Returns:** an `Evaluation`.
 
     **Raises:** `ValueError` if no sample is stable.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
+    score = eqb.evaluate(model, samples)
+    print(score.normalised_error < 0.3, score.winner_agreement > 0.7)
+    # > True True
+    ```
     """
     inputs, targets = as_pairs(samples)
     check_fit(model, inputs, targets)
@@ -176,7 +299,18 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
     r"""The competition in the recurrent network's stable fixed points, or in a model's output.
 
     With $s_p$ the summed input to partition p, $R_p$ its summed rate, w the winner and l the runner
-    up:
+    up, the analogue response is what least squares fit over the inputs with a winner,
+
+    $$R_w \approx g s_w + h \sum_{p \ne w} s_p + \sum_j k_j i_j + c,$$
+
+    j being the neurons of no partition.
+
+    **Arguments:**
+
+    - `samples`: of a network with partitions; the stable ones count.
+    - `model`: the approximation to look at; the recurrent network itself if absent.
+
+    **Returns:** numbers by name, none with a unit:
 
     - `one_active`, `none_active`, `several_active`: shares by number of active partitions;
     - `partly_active`: share in which some but not all neurons of a given partition are
@@ -185,17 +319,21 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
       partition with the largest sum of rectified, or raw, inputs;
     - `suppression`: $1 - \sum R_l / \sum R_w$ over the inputs with a winner: 1 where competition
       silences the others, 0 where it does not tell them apart;
-    - `gain`, `linearity`: the analogue response. $R_w$ is fitted by least squares over the
-      inputs with a winner, $R_w \approx g s_w + h \sum_{p \ne w} s_p + \sum_j k_j i_j + c$, j being
-      the neurons of no partition; the gain is g, and the linearity is
-      $1 - \sum (R_w - \hat R_w)^2 / \sum (R_w - \bar R_w)^2$.
-
-    **Arguments:**
-
-    - `samples`: of a network with partitions; the stable ones count.
-    - `model`: the approximation to look at; the recurrent network itself if absent.
+    - `gain`: g;
+    - `linearity`: $1 - \sum (R_w - \hat R_w)^2 / \sum (R_w - \bar R_w)^2$ of the fit.
 
     **Raises:** `ValueError` for a network without partitions, or if no sample is stable.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    shares = eqb.competition(samples)
+    print(f"{shares['one_active']:.1f} {shares['several_active']:.1f} {shares['suppression']:.1f}")
+    # > 0.8 0.0 1.0
+    ```
     """
     samples = stable_ones("samples", samples)
     rates = samples.rates if model is None else forward(model, samples.inputs)

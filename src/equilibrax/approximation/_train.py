@@ -47,6 +47,18 @@ class Training(eqx.Module):
     - `dead_units`: hidden units of a `FeedForward` that are silent for all of the data, of the
       first 10,000 rows if there are more; None for other models.
     - `counts`: how the inputs of `LiveSamples` ended, in this call; None for other data.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    run = eqb.train(model, samples, steps=1000, key=jax.random.key(2))
+    print(run.describe(), run.losses.shape)
+    # > 1000 steps, all steps done (1000,)
+    ```
     """
 
     model: Any
@@ -116,10 +128,10 @@ def train(
     - `patience`: stop after so many looks without a new least error; never if absent.
     - `mesh`: devices over which each batch is spread, those of other processes included; one
       device if absent. The result is the same to rounding. It pays for large models only.
-    - `checkpoints`: a folder, created if absent, in which model, optimiser and losses are saved
-      every `every` steps and at the end. Called again with the same arguments, a training that was
-      killed goes on from there and ends with the weights of one that was not; with more `steps`,
-      it goes further. It needs `pip install 'equilibrax[checkpoints]'`.
+    - `checkpoints`, `every`: a folder, created if absent, in which model, optimiser and losses are
+      saved every so many steps and at the end. Called again with the same arguments, a training
+      that was killed goes on from there and ends with the weights of one that was not; with more
+      `steps`, it goes further. It needs `pip install 'equilibrax[checkpoints]'`.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
     **Returns:** a `Training`, on one device. One whose loss diverged is stopped and warned of; it
@@ -130,6 +142,18 @@ def train(
     does not divide among the devices, or checkpoints of a training with other arguments (and says
     which); `FileExistsError` if something else is at `checkpoints`, `BlockingIOError` if another
     process is training there.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
+    run = eqb.train(model, samples, steps=1000, key=jax.random.key(2))
+    print(run.losses[-100:].mean() < 0.3 * run.losses[:100].mean())
+    # > True
+    ```
     """
     steps = _checks.integer("steps", steps)
     batch_size = _checks.integer("batch_size", batch_size)

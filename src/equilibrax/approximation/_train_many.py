@@ -47,6 +47,21 @@ class Trainings(eqx.Module):
     - `losses`: mean squared error of each step's batch, `(k, steps)`.
     - `models`: all of them: one `FeedForward` for each hidden size, whose arrays have a leading
       axis; `trainings[j]` is the j-th network by itself.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    runs = eqb.train_many(
+        samples, hidden=(5, 16), restarts=2, steps=1000, key=jax.random.key(1)
+    )
+    print(runs.hidden_size, runs.losses.shape)
+    # > [ 5  5 16 16] (4, 1000)
+    print(runs.errors[runs.best] < runs.errors[runs.hidden_size == 5].min())
+    # > True
+    ```
     """
 
     best: int
@@ -126,6 +141,19 @@ def train_many(
     **Returns:** `Trainings`.
 
     **Raises:** as `train`; `ValueError` without validation pairs.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    runs = eqb.train_many(
+        samples, hidden=(5, 16), restarts=2, steps=1000, key=jax.random.key(1)
+    )
+    print(len(runs), runs.model.hidden_size)
+    # > 4 16
+    ```
     """
     sizes = _checks.sizes("hidden", hidden if isinstance(hidden, Iterable) else (hidden,))
     restarts = _checks.integer("restarts", restarts)

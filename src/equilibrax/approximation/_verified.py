@@ -30,6 +30,20 @@ class Verified(eqx.Module):
       be a stable fixed point. In a network that has several for one input, it is *not* proven
       to be the one that the trajectory reaches.
     - `outcome`: `STABLE` where verified; elsewhere the trajectory's own, from `find_fixed_points`.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    apx = eqb.approximate(samples, hidden=16, restarts=2, steps=1000, key=jax.random.key(1))
+    answers = apx.verified(jnp.asarray([[0.9, 0.9, -0.9, -0.9, 0.0], [-0.9, -0.9, 0.9, 0.9, 0.0]]))
+    print(answers.describe())
+    # > 2 of 2 verified, 0 fallen back
+    print(eqb.winner(answers.rates, (2, 2)))
+    # > [0 1]
+    ```
     """
 
     state: Float[Array, "m n"]

@@ -23,6 +23,16 @@ class Basins(eqx.Module):
     - `label`: which of them each start reaches, shape `(...)`; -1 where it reaches none.
     - `x0`: the starts, shape `(..., n)`.
     - `found`: the `FixedPoints` of all starts, with the outcomes of those that settle nowhere.
+
+    **Example:**
+
+    ```python
+    pattern = jnp.asarray([1.0, 1.0, 1.0, -1.0, -1.0])
+    starts = jnp.linspace(-1, 3, 8)[:, None] * pattern
+    found = eqb.basins(eqb.hopfield([pattern]), jnp.zeros(5), starts)
+    print(jnp.sign(found.state[0]), found.share)
+    # > [ 1.  1.  1. -1. -1.] [0.75 0.25]
+    ```
     """
 
     state: Float[Array, "k n"]
@@ -57,6 +67,16 @@ def basins(
     **Returns:** `Basins`.
 
     **Raises:** as `find_fixed_points`; `ValueError` for more than one input, or no start.
+
+    **Example:**
+
+    ```python
+    pattern = jnp.asarray([1.0, 1.0, 1.0, -1.0, -1.0])
+    starts = jnp.linspace(-1, 1, 8)[:, None] * pattern
+    found = eqb.basins(eqb.hopfield([pattern]), jnp.zeros(5), starts)
+    print(found.label)
+    # > [0 0 0 0 1 1 1 1]
+    ```
     """
     input = as_states("input", input)
     if input.ndim != 1:

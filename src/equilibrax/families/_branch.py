@@ -47,6 +47,16 @@ class SpecialPoint:
     - `index`: it lies between the branch's points `index - 1` and `index`.
     - `period`: of the small oscillations at a Hopf point, in time; NaN elsewhere.
     - `neuron`: which one meets its threshold at a border; -1 elsewhere.
+
+    **Example:**
+
+    ```python
+    network = eqb.two_neuron()
+    branch = eqb.follow_branch(lambda p: network, lambda p: jnp.stack([p, 1 - p]), 0.9, 0.1)
+    border = branch.points[0]
+    print(border.kind, border.neuron, f"{border.parameter:.3f}")
+    # > border 1 0.333
+    ```
     """
 
     kind: Kind
@@ -61,11 +71,24 @@ class Branch(eqx.Module):
     """A curve of fixed points, in the order in which it was followed.
 
     - `parameter`: shape `(m,)`.
-    - `state`: shape `(m, n)`; `rates`: the output there.
-    - `abscissa`: of the Jacobian there, shape `(m,)`; `stable` where it is negative.
+    - `state`: shape `(m, n)`.
+    - `rates`: the output there, shape `(m, outputs)`.
+    - `abscissa`: of the Jacobian there, in 1/time, shape `(m,)`.
+    - `stable`: where that is negative, shape `(m,)`.
     - `points`: the folds, Hopf points, branch points and borders met, in order.
     - `end`: why it ends: "left" the interval, "max_points", or "lost" where no step, however
       small, led on.
+
+    **Example:**
+
+    ```python
+    network = eqb.two_neuron()
+    branch = eqb.follow_branch(lambda p: network, lambda p: jnp.stack([p, 1 - p]), 0.9, 0.1)
+    print(branch.end, branch.state.shape[1], branch.stable[0], branch.stable.all())
+    # > left 2 True False
+    print(sorted({point.kind for point in branch.points}))
+    # > ['border', 'fold']
+    ```
     """
 
     parameter: Float[Array, " m"]
@@ -165,10 +188,6 @@ def follow_branch(
 ) -> Branch:
     """Follow a fixed point from parameter `start` until p leaves the interval towards `stop`.
 
-        model, drive = eqb.WilsonCowan(), jnp.asarray([1.0, 0.0])
-        branch = eqb.follow_branch(lambda p: model, lambda p: p * drive, 0.0, 3.0)
-        [(point.kind, point.parameter) for point in branch.points]
-
     **Arguments:**
 
     - `network_of`: from the parameter, a scalar, to the dynamics.
@@ -188,6 +207,18 @@ def follow_branch(
     The parameter and the state are measured in the same arclength: give a parameter much larger or
     smaller than the state in units of its own. Locations are exact to about 1e-6 of a step
     in double precision.
+
+    H. B. Keller, in: Applications of Bifurcation Theory (1977), 359; M. di Bernardo et al.,
+    Piecewise-smooth Dynamical Systems (2008), doi:10.1007/978-1-84628-708-4, for the borders.
+
+    **Example:**
+
+    ```python
+    model, drive = eqb.WilsonCowan(), jnp.asarray([1.0, 0.0])
+    branch = eqb.follow_branch(lambda p: model, lambda p: p * drive, 0.0, 3.0)
+    print([f"{point.kind} {point.parameter:.2f}" for point in branch.points])
+    # > ['fold 1.09', 'fold 0.91', 'hopf 1.88']
+    ```
     """
     start, stop = (
         _checks.number(k, v, above=-np.inf) for k, v in (("start", start), ("stop", stop))

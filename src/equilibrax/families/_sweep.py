@@ -27,6 +27,16 @@ class Sweep(eqx.Module):
     - `parameters`: as given; their leading axes are the family's shape.
     - `found`: the `FixedPoints`, whose arrays have the family's shape, then the inputs'.
     - `family`: the family's shape.
+
+    **Example:**
+
+    ```python
+    strengths = jnp.asarray([-0.2, -1.0])
+    inputs = jnp.asarray([[0.3, 0.3], [0.3, 0.2]])
+    swept = eqb.sweep(lambda w: eqb.two_neuron(w_cross=w), strengths, inputs)
+    print(swept.found.state.shape, swept.counts[:, eqb.Outcome.UNSTABLE])
+    # > (2, 2, 2) [0 1]
+    ```
     """
 
     parameters: PyTree
@@ -57,18 +67,15 @@ def sweep(
 ) -> Sweep:
     r"""Settle the same inputs for a whole family of networks, in one compiled program.
 
-        weights = jnp.linspace(0.5, 3.0, 100)
-        swept = eqb.sweep(lambda w: eqb.partitioned(w_e=w), weights, inputs)
-        swept.share(eqb.Outcome.STABLE)         # shape (100,)
-
     Network after network fills all lanes, on each device its own part of the family: no network
     waits for the slowest input of another, as it would under `jax.vmap`.
 
     **Arguments:**
 
     - `network_of`: from one parameter, or one pytree of them, to the dynamics; traced by JAX.
-    - `parameters`: a pytree of arrays. Their first `axes` axes span the family: `(100,)` and
-      `axes=1` make 100 networks of scalars, two arrays `(30, 40)` and `axes=2` a map.
+    - `parameters`: a pytree of arrays.
+    - `axes`: how many of their first axes span the family: `(100,)` and `axes=1` make 100 networks
+      of scalars, two arrays `(30, 40)` and `axes=2` a map.
     - `inputs`: shape `(..., k)`, the same for all networks.
     - `x0`: initial states, as for `find_fixed_points`.
     - `method`: a `Flow`.
@@ -81,6 +88,16 @@ def sweep(
     leading axes differ; otherwise as `find_fixed_points`.
 
     It composes with `jax.jit` and `jax.grad` as `find_fixed_points` does.
+
+    **Example:**
+
+    ```python
+    strengths = jnp.asarray([-0.2, -1.0])
+    inputs = jnp.asarray([[0.3, 0.3], [0.3, 0.2]])
+    swept = eqb.sweep(lambda w: eqb.two_neuron(w_cross=w), strengths, inputs)
+    print(swept.share(eqb.Outcome.STABLE))
+    # > [1.  0.5]
+    ```
     """
     axes = _checks.integer("axes", axes)
     method = as_flow(method)

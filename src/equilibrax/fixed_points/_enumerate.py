@@ -43,6 +43,14 @@ class Enumeration(eqx.Module):
     - `stable`: whether that is negative, beyond the marginal band of `Flow()`, `(..., k)`.
     - `valid`: shape `(..., k)`.
     - `active`: the active set, shape `(..., k, n)`.
+
+    **Example:**
+
+    ```python
+    points = eqb.enumerate_fixed_points(eqb.two_neuron(), jnp.asarray([[0.3, 0.2], [0.3, -0.2]]))
+    print(points.valid.sum(axis=1), points.active[0, 0])
+    # > [3 1] [ True False]
+    ```
     """
 
     state: Float[Array, "*batch k n"]
@@ -111,6 +119,14 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"
 
     Hahnloser, Seung and Slotine, Neural Computation 15:621 (2003),
     doi:10.1162/089976603321192103.
+
+    **Example:**
+
+    ```python
+    points = eqb.enumerate_fixed_points(eqb.two_neuron(), jnp.asarray([0.3, 0.2]))
+    print(points.state.shape, points.stable)
+    # > (3, 2) [ True  True False]
+    ```
     """
     check_enumerable(network)
     inputs = as_states("inputs", inputs, network.num_neurons)
@@ -204,6 +220,13 @@ def is_unique(network: RateNetwork) -> bool:
     **Raises:** as `enumerate_fixed_points`.
 
     Murty, Linear Algebra and its Applications 5:65 (1972), doi:10.1016/0024-3795(72)90019-5.
+
+    **Example:**
+
+    ```python
+    print(eqb.is_unique(eqb.two_neuron(w_cross=-0.2)), eqb.is_unique(eqb.two_neuron(w_cross=-1.0)))
+    # > True False
+    ```
     """
     check_enumerable(network)
     if not _checks.is_known(network.weights):

@@ -69,12 +69,6 @@ def settled_event(
 ) -> Trapped | TrappedInBlock | Resting:
     r"""A condition for `diffrax.Event` that holds once a trajectory has settled.
 
-        diffrax.diffeqsolve(
-            diffrax.ODETerm(network.vector_field), diffrax.Tsit5(), 0.0, 200.0, None, x0,
-            args=i, stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-6),
-            event=diffrax.Event(eqb.settled_event(network)),
-        )
-
     For a threshold-linear network it is the certificate: convergence to the fixed point of the
     present chamber is proven. For others it is the residual,
 
@@ -89,7 +83,25 @@ def settled_event(
     - `rtol`, `atol`: of the residual, `atol` in the units of x; well above the solver's, or an
       explicit solver will never meet them.
 
-    **Raises:** `ValueError` for tolerances that are not positive.
+    **Returns:** a condition for `diffrax.Event`, of time, state and `args`.
+
+    **Raises:** `ValueError` for tolerances that are not positive; `TypeError` for what is no
+    `AbstractDynamics`.
+
+    **Example:**
+
+    ```python
+    import diffrax
+
+    network = eqb.two_neuron()
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(network.vector_field), diffrax.Tsit5(), 0.0, 200.0, None, jnp.zeros(2),
+        args=jnp.asarray([0.3, 0.2]), event=diffrax.Event(eqb.settled_event(network)),
+        stepsize_controller=diffrax.PIDController(rtol=1e-5, atol=1e-6),
+    )
+    print(solution.result == diffrax.RESULTS.event_occurred, solution.ts[0] < 10)
+    # > True True
+    ```
     """
     network = as_dynamics("network", network)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))

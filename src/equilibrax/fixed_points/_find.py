@@ -58,6 +58,18 @@ def find_fixed_points(
     outcome is not `STABLE` all derivatives are zero, and there is a warning if that is everywhere.
     On a threshold, a neuron counts as silent. Many inputs of one network are best given as one
     batch: `jax.vmap` over inputs is far slower.
+
+    **Example:**
+
+    ```python
+    network, i = eqb.two_neuron(), jnp.asarray([0.3, 0.2])
+    found = eqb.find_fixed_points(network, i)
+    print(eqb.Outcome(int(found.outcome)).name, found.rates > 0)
+    # > STABLE [ True False]
+    gradient = jax.grad(lambda net: eqb.find_fixed_points(net, i).rates.sum())(network)
+    print(f"{gradient.weights[0, 0]:.2f}")
+    # > 1.20
+    ```
     """
     method = as_flow(method)
     network, inputs, x0 = as_problem(network, inputs, x0)

@@ -73,6 +73,17 @@ class Flow(eqx.Module):
 
     **Raises:** `ValueError` for a number that is not positive; `TypeError` for another
     kind of solver.
+
+    **Example:**
+
+    ```python
+    def slow(t, x, i):
+        return (i - x) / 1000
+
+    found = eqb.find_fixed_points(slow, jnp.asarray([2.0]), method=eqb.Flow(t1=1e4))
+    print(found.stable, found.time > 200, f"{found.state[0]:.2f}")
+    # > True True 2.00
+    ```
     """
 
     solver: diffrax.AbstractSolver | None = None

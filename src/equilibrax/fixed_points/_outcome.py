@@ -23,6 +23,17 @@ class Outcome(enum.IntEnum):
     | `DIVERGED`    | no      | any      | left the divergence bound                      |
     | `NOT_SETTLED` | no      | any      | ran out of time or steps                       |
     | `INVALID`     | -       | -        | input, start, network or field was not finite  |
+
+    **Example:**
+
+    ```python
+    found = eqb.find_fixed_points(eqb.two_neuron(), jnp.asarray([0.3, 0.3]))
+    outcome = eqb.Outcome(int(found.outcome))
+    print(outcome.name)
+    # > UNSTABLE
+    print(outcome.message)
+    # > Start elsewhere with `x0` to leave it.
+    ```
     """
 
     STABLE = 0
@@ -85,6 +96,17 @@ class FixedPoints(eqx.Module):
     - `period`: of the cycle when `OSCILLATING`, in time; NaN elsewhere.
 
     `state`, `rates` and `abscissa` carry derivatives, and only where the outcome is `STABLE`.
+
+    **Example:**
+
+    ```python
+    inputs = jnp.asarray([[0.3, 0.2], [0.2, 0.3], [0.3, 0.3]])
+    found = eqb.find_fixed_points(eqb.two_neuron(), inputs)
+    print(found.state.shape, found.stable, found.certified)
+    # > (3, 2) [ True  True False] [ True  True False]
+    print(found.counts[eqb.Outcome.STABLE], found.counts[eqb.Outcome.UNSTABLE])
+    # > 2 1
+    ```
     """
 
     state: Float[Array, "*batch n"]
@@ -109,7 +131,20 @@ class FixedPoints(eqx.Module):
 
 
 class FixedPointError(RuntimeError):
-    """Raised under `throw=True` when some inputs have no stable fixed point."""
+    """Raised under `throw=True` when some inputs have no stable fixed point.
+
+    **Example:**
+
+    ```python
+    inputs = jnp.asarray([[0.3, 0.2], [0.3, 0.3]])
+    try:
+        eqb.find_fixed_points(eqb.two_neuron(), inputs, throw=True)
+    except eqb.FixedPointError as error:
+        print(error)
+    # > 1 of 2 inputs have no stable fixed point.
+    # > 1 UNSTABLE
+    ```
+    """
 
 
 def in_words(counts: dict[Outcome, int]) -> str:

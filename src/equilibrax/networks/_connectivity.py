@@ -51,7 +51,18 @@ def partitioned(
       absent. With `w_ii=0.0` about half of all inputs have no stable fixed point.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
+    **Returns:** a `RateNetwork` of sum(partitions) + 1 neurons.
+
     **Raises:** `ValueError` for no partition, an empty one, or a negative weight.
+
+    **Example:**
+
+    ```python
+    network = eqb.partitioned(partitions=(2, 2), w_e=2.5, w_i=8.0)
+    found = eqb.find_fixed_points(network, jnp.asarray([0.6, 0.6, 0.4, 0.4, 0.0]))
+    print(found.rates > 0)
+    # > [ True  True False False  True]
+    ```
     """
     sizes = _checks.sizes("partitions", partitions)
     if not sizes:
@@ -90,9 +101,20 @@ def two_neuron(
     - `w_cross`: c_1, from neuron 2 to 1, and c_2, from neuron 1 to 2; or one number.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
+    **Returns:** a `RateNetwork` of two partitions, one neuron each.
+
     **Raises:** as `RateNetwork`.
 
     Muir (2018), Fig. 1a.
+
+    **Example:**
+
+    ```python
+    network = eqb.two_neuron()
+    found = eqb.find_fixed_points(network, jnp.asarray([[0.3, 0.2], [0.2, 0.3]]))
+    print(eqb.winner(found.rates, network.partitions))
+    # > [0 1]
+    ```
     """
     pairs = {}
     for name, value in (("w_self", w_self), ("w_cross", w_cross)):
@@ -126,10 +148,21 @@ def ring(
     - `w_1`: amplitude of the tuned part.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
+    **Returns:** a `RateNetwork` of n neurons.
+
     **Raises:** `ValueError` for fewer than three neurons; otherwise as `RateNetwork`.
 
     Ben-Yishai, Bar-Or and Sompolinsky, PNAS 92:3844 (1995),
     doi:10.1073/pnas.92.9.3844.
+
+    **Example:**
+
+    ```python
+    theta = 2 * jnp.pi * jnp.arange(5) / 5
+    found = eqb.find_fixed_points(eqb.ring(5), 1 + 0.1 * jnp.cos(theta - theta[3]))
+    print(jnp.argmax(found.rates), found.rates > 0.1)
+    # > 3 [False False  True  True  True]
+    ```
     """
     n = _checks.integer("n", n, minimum=3)
     for name, weight in (("w_0", w_0), ("w_1", w_1)):
@@ -171,9 +204,23 @@ def random_ei(
     - `excitatory`: f, the share of excitatory neurons, between 0 and 1.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
+    **Returns:** a `RateNetwork` of n neurons.
+
     **Raises:** `ValueError` outside these ranges.
 
     Rajan and Abbott, PRL 97:188104 (2006), doi:10.1103/PhysRevLett.97.188104.
+
+    **Example:**
+
+    ```python
+    import numpy as np
+
+    network = eqb.random_ei(200, key=jax.random.key(0), gain=0.5, excitatory=0.8)
+    print((network.weights[:, :160] >= 0).all(), (network.weights[:, 160:] <= 0).all())
+    # > True True
+    print(abs(np.linalg.eigvals(network.weights)).max() < 0.7)
+    # > True
+    ```
     """
     n = _checks.integer("n", n, minimum=2)
     key = _checks.key(key)
@@ -217,11 +264,22 @@ def from_graph(
       0 < epsilon < delta / (delta + 1).
     - `bias`, `tau`, `convention`: as for `RateNetwork`.
 
+    **Returns:** a `RateNetwork`, threshold-linear, of n neurons.
+
     **Raises:** `ValueError` outside the legal range, for an adjacency that is not
     square, holds other values than 0 and 1, or has edges from a neuron to itself.
 
     Morrison, Degeratu, Itskov and Curto, SIAM J. Appl. Dyn. Syst. 23:855 (2024),
     doi:10.1137/22M1541666.
+
+    **Example:**
+
+    ```python
+    network = eqb.from_graph([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    points = eqb.enumerate_fixed_points(network, jnp.ones(3))
+    print(points.valid, points.stable)
+    # > [ True] [False]
+    ```
     """
     try:
         edges = np.asarray(adjacency)

@@ -17,14 +17,7 @@ from .._types import Matrix, Scalar, Vector
 class AbstractDynamics(eqx.Module):
     r"""An equation of motion $\dot x = f(x, i)$ for a state x, shape (n,), and an input i.
 
-    Subclass it to settle dynamics of your own, written for one state and one input:
-
-        class VanDerPol(eqb.AbstractDynamics):
-            damping: jax.Array
-            tau: jax.Array = eqx.field(default_factory=lambda: jnp.ones(2))
-
-            def vector_field(self, t, x, i):
-                return jnp.stack([x[1], self.damping * (1 - x[0] ** 2) * x[1] - x[0] + i[0]])
+    Subclass it to settle dynamics of your own, written for one state and one input.
 
     - `tau`: the time constants, shape (n,), or one number for all components. The residual of
       a fixed point is max_j |tau_j dx_j/dt|, in the units of x; `Flow` counts its default
@@ -35,6 +28,20 @@ class AbstractDynamics(eqx.Module):
     - `scale`, `num_inputs`: see there; for most, the defaults will do.
 
     Arrays among the fields are leaves, that `find_fixed_points` is differentiable in.
+
+    **Example:**
+
+    ```python
+    class Switch(eqb.AbstractDynamics):
+        tau: jax.Array
+
+        def vector_field(self, t, x, i):
+            return (x - x**3 + i) / self.tau
+
+    found = eqb.find_fixed_points(Switch(tau=jnp.ones(1)), jnp.asarray([[-6.0], [6.0]]))
+    print([f"{x:.2f}" for x in found.state[:, 0]])
+    # > ['-2.00', '2.00']
+    ```
     """
 
     tau: eqx.AbstractVar[Any]

@@ -34,6 +34,14 @@ class WilsonCowan(AbstractDynamics):
     **Raises:** `ValueError` for shapes other than these, or numbers that are not finite.
 
     Wilson and Cowan, Biophysical Journal 12:1 (1972), doi:10.1016/S0006-3495(72)86068-5.
+
+    **Example:**
+
+    ```python
+    found = eqb.find_fixed_points(eqb.WilsonCowan(), jnp.asarray([[0.0, 0.0], [1.25, 0.0]]))
+    print([eqb.Outcome(int(outcome)).name for outcome in found.outcome])
+    # > ['STABLE', 'OSCILLATING']
+    ```
     """
 
     c: Float[Array, " 4"]
@@ -84,6 +92,16 @@ class LeakyRNN(AbstractDynamics):
     **Raises:** `ValueError` for other shapes, and numbers that are not finite.
 
     Sussillo and Barak, Neural Computation 25:626 (2013), doi:10.1162/NECO_a_00409.
+
+    **Example:**
+
+    ```python
+    memory = eqb.LeakyRNN(weights=[[2.0]], input_weights=[[1.0]])
+    starts = jnp.asarray([[-1.0], [1.0]])
+    found = eqb.find_fixed_points(memory, jnp.zeros((2, 1)), x0=starts)
+    print(found.stable, jnp.sign(found.rates[:, 0]))
+    # > [ True  True] [-1.  1.]
+    ```
     """
 
     weights: Matrix
@@ -160,10 +178,21 @@ def supralinear(
     - `gain`, `exponent`: k and p of the transfer function, as for `power_law`.
     - `tau`: time constants of the two populations, in ms by default.
 
+    **Returns:** a `RateNetwork` of two neurons, E first, under `"activity"`.
+
     **Raises:** `ValueError` for a negative weight; otherwise as `power_law` and `RateNetwork`.
 
     Ahmadian, Rubin and Miller, Neural Computation 25:1994 (2013), doi:10.1162/NECO_a_00472, whose
     numbers the defaults are.
+
+    **Example:**
+
+    ```python
+    inputs = jnp.asarray([[20.0, 20.0], [20.0, 22.0]])
+    found = eqb.find_fixed_points(eqb.supralinear(), inputs)
+    print(found.rates[1] < found.rates[0])
+    # > [ True  True]
+    ```
     """
     for name, weight in (("w_ee", w_ee), ("w_ei", w_ei), ("w_ie", w_ie), ("w_ii", w_ii)):
         _checks.not_negative(name, _checks.scalar(name, weight))
@@ -184,9 +213,21 @@ def hopfield(patterns: Any, gain: float = 2.0, *, tau: float | Array = 1.0) -> R
     - `gain`: positive; above 1 the patterns are stable, if they are few and hardly alike.
     - `tau`: time constants.
 
+    **Returns:** a `RateNetwork` of n neurons.
+
     **Raises:** `ValueError` for other values than -1 and 1.
 
     Hopfield, PNAS 81:3088 (1984), doi:10.1073/pnas.81.10.3088.
+
+    **Example:**
+
+    ```python
+    pattern = jnp.asarray([1.0, 1.0, 1.0, -1.0, -1.0])
+    network = eqb.hopfield([pattern])
+    found = eqb.find_fixed_points(network, jnp.zeros(5), x0=pattern.at[0].set(-1))
+    print(jnp.sign(found.rates))
+    # > [ 1.  1.  1. -1. -1.]
+    ```
     """
     try:
         xi = np.asarray(patterns)

@@ -43,6 +43,16 @@ class RateNetwork(AbstractDynamics):
     `TypeError` for integer, complex or half-precision arrays.
 
     The arrays are leaves: `jax.grad`, `jax.vmap` and `eqx.tree_at` reach them.
+
+    **Example:**
+
+    ```python
+    weights = jnp.asarray([[0.5, -1.0], [-1.0, 0.5]])
+    network = eqb.RateNetwork(weights, bias=0.0, tau=10.0, convention="voltage")
+    found = eqb.find_fixed_points(network, jnp.asarray([0.3, 0.2]))
+    print([f"{x:.2f}" for x in found.state])
+    # > ['0.60', '-0.40']
+    ```
     """
 
     weights: Matrix

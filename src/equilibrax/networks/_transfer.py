@@ -33,7 +33,17 @@ class AbstractTransfer(eqx.Module):
 
 
 class ThresholdLinear(AbstractTransfer):
-    """phi(u) = max(u, 0), with phi'(0) = 0: a neuron at its threshold is silent."""
+    """phi(u) = max(u, 0), with phi'(0) = 0: a neuron at its threshold is silent.
+
+    **Example:**
+
+    ```python
+    network = eqb.two_neuron(transfer=eqb.threshold_linear)
+    found = eqb.find_fixed_points(network, jnp.asarray([0.3, 0.2]))
+    print([f"{rate:.2f}" for rate in found.rates])
+    # > ['0.60', '0.00']
+    ```
+    """
 
     name: ClassVar[str] = "threshold_linear"
 
@@ -69,7 +79,16 @@ class PowerLaw(AbstractTransfer):
 
 
 class Sigmoid(AbstractTransfer):
-    """phi(u) = 1 / (1 + exp(-u))."""
+    """phi(u) = 1 / (1 + exp(-u)).
+
+    **Example:**
+
+    ```python
+    network = eqb.two_neuron(w_cross=-3.0, transfer=eqb.sigmoid)
+    print(eqb.analyse(network).convergent)  # its slope is 1/4 at most
+    # > True
+    ```
+    """
 
     name: ClassVar[str] = "sigmoid"
 
@@ -78,7 +97,18 @@ class Sigmoid(AbstractTransfer):
 
 
 class Tanh(AbstractTransfer):
-    """phi(u) = tanh(u)."""
+    """phi(u) = tanh(u).
+
+    **Example:**
+
+    ```python
+    network = eqb.RateNetwork(2.0 * jnp.eye(5), transfer=eqb.tanh)
+    start = jnp.asarray([1.0, -1.0, 1.0, -1.0, 1.0])
+    found = eqb.find_fixed_points(network, jnp.zeros(5), x0=start)
+    print([f"{rate:.2f}" for rate in found.rates])
+    # > ['0.96', '-0.96', '0.96', '-0.96', '0.96']
+    ```
+    """
 
     name: ClassVar[str] = "tanh"
 
@@ -111,14 +141,27 @@ tanh = Tanh()
 
 
 def power_law(gain: float | Array = 1.0, exponent: float | Array = 2.0) -> PowerLaw:
-    """The transfer function phi(u) = gain * max(u, 0) ** exponent.
+    """The transfer function phi(u) = gain * max(u, 0) ** exponent, of the supralinear networks.
 
     **Arguments:**
 
     - `gain`: positive scalar, in rate per drive ** exponent.
     - `exponent`: scalar of at least 1.
 
+    **Returns:** the transfer function, elementwise, for a `RateNetwork`'s `transfer`.
+
     **Raises:** `ValueError` outside these ranges.
+
+    Ahmadian, Rubin and Miller, Neural Computation 25:1994 (2013),
+    doi:10.1162/NECO_a_00472.
+
+    **Example:**
+
+    ```python
+    phi = eqb.power_law(gain=2.0, exponent=2.0)
+    print(phi(jnp.asarray([-1.0, 1.0, 2.0])))
+    # > [0. 2. 8.]
+    ```
     """
     return PowerLaw(gain, exponent)
 

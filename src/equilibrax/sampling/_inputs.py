@@ -15,7 +15,25 @@ from .._types import Vector
 
 
 class AbstractInputs(eqx.Module):
-    """A distribution of network inputs; subclass it with `draw`."""
+    """A distribution of network inputs.
+
+    Subclass it with a distribution of your own: input k is what `draw` makes of a key of its own,
+    that depends on the sample's key and k alone. Override `check` where not every length will do.
+    Arrays among the fields are its parameters.
+
+    **Example:**
+
+    ```python
+    class Exponential(eqb.AbstractInputs):
+        def draw(self, key, n, dtype):
+            return jax.random.exponential(key, (n,), dtype)
+
+    network = eqb.partitioned()
+    samples = eqb.sample_fixed_points(network, Exponential(), 4096, key=jax.random.key(0))
+    print(samples.inputs.min() >= 0, f"{samples.inputs.mean():.1f}")
+    # > True 1.0
+    ```
+    """
 
     def draw(self, key: Array, n: int, dtype) -> Vector:
         """One input for n neurons, shape `(n,)`."""
@@ -34,6 +52,15 @@ class UniformCube(AbstractInputs):
       or, for an input that is held fixed, equal to it.
 
     **Raises:** `ValueError` for bounds that are not finite or the wrong way round.
+
+    **Example:**
+
+    ```python
+    cube = eqb.UniformCube(low=-1.0, high=jnp.asarray([1.0, 1.0, 1.0, 1.0, -1.0]))
+    samples = eqb.sample_fixed_points(eqb.partitioned(), cube, 4096, key=jax.random.key(0))
+    print(samples.inputs.min() >= -1, (samples.inputs[:, 4] == -1).all())
+    # > True True
+    ```
     """
 
     low: Float[Array, "..."]
@@ -71,6 +98,15 @@ class Gaussian(AbstractInputs):
     - `mean`, `std`: scalars or shape `(n,)`, in the units of the input.
 
     **Raises:** `ValueError` for values that are not finite, or a negative `std`.
+
+    **Example:**
+
+    ```python
+    normal = eqb.Gaussian(mean=0.5, std=0.1)
+    samples = eqb.sample_fixed_points(eqb.partitioned(), normal, 4096, key=jax.random.key(0))
+    print(f"{samples.inputs.mean():.1f} {samples.inputs.std():.1f}")
+    # > 0.5 0.1
+    ```
     """
 
     mean: Float[Array, "..."]
@@ -114,7 +150,30 @@ def mixture_line(
     """Inputs on the line from partition A to partition B, shape `(m, n)`.
 
     Neurons of the first partition get 1 - mixture, those of the second get mixture, all
-    others get 0. Muir (2018), Fig. 2b.
+    others get 0.
+
+    **Arguments:**
+
+    - `partitions`: the sizes of two partitions at least, listed from neuron 0 on.
+    - `n`: the length of an input.
+    - `mixture`: shape `(m,)`, from 0 for A to 1 for B.
+
+    **Returns:** the inputs, shape `(m, n)`.
+
+    **Raises:** `ValueError` for fewer than two partitions, more than n neurons in the first two,
+    or a mixture of another shape.
+
+    Muir (2018), doi:10.1162/neco_a_01042, Fig. 2b.
+
+    **Example:**
+
+    ```python
+    network = eqb.partitioned()
+    line = eqb.mixture_line(network.partitions, 5, jnp.asarray([0.0, 0.25, 0.75, 1.0]))
+    found = eqb.find_fixed_points(network, line)
+    print(eqb.winner(found.rates, network.partitions))
+    # > [0 0 1 1]
+    ```
     """
     if len(partitions) < 2:
         _checks.fail("partitions", "hold two partitions at least", f"is {partitions}")

@@ -20,6 +20,16 @@ class LiveSamples(eqx.Module):
 
     **Raises:** `TypeError` for something that is not a network or a distribution; `ValueError` for
     a distribution of another width.
+
+    **Example:**
+
+    ```python
+    live = eqb.LiveSamples(eqb.supralinear(), eqb.UniformCube(0, 2))
+    model = eqb.FeedForward(2, 16, 2, key=jax.random.key(1))
+    run = eqb.train(model, live, steps=100, batch_size=64, key=jax.random.key(2))
+    print(run.counts[eqb.Outcome.STABLE])
+    # > 6400
+    ```
     """
 
     network: AbstractDynamics

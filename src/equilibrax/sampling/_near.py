@@ -53,6 +53,17 @@ def sample_near_boundaries(
 
     **Raises:** as `sample_fixed_points`; `ValueError` for a share out of range, or if fewer
     than two of the inputs drawn are stable (with the counts).
+
+    **Example:**
+
+    ```python
+    network, cube = eqb.partitioned(), eqb.UniformCube(-1, 1)
+    near = eqb.sample_near_boundaries(network, cube, 20, share=0.6, key=jax.random.key(0))
+    print(near.describe())
+    # > 20 inputs: 20 STABLE
+    print((jnp.abs(near.state).min(axis=1) < 0.1).sum() > 4)  # close to a threshold
+    # > True
+    ```
     """
     network, method = as_plan(network, inputs, method)
     n_draws = _checks.integer("n_draws", n_draws, minimum=8)

@@ -33,6 +33,18 @@ class Samples(eqx.Module):
     - `drawn`: how many inputs were drawn; m of them are held here.
     - `counts`: how many of the inputs drawn ended in each `Outcome`.
     - `network`: what was settled.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    print(len(samples), samples.discarded, samples.partitions)
+    # > 4096 0.0 (2, 2)
+    print(f"{(eqb.winner(samples.rates, samples.partitions) == 0).mean():.1f}")
+    # > 0.4
+    ```
     """
 
     inputs: Float[Array, "m k"]
@@ -97,6 +109,16 @@ def sample_fixed_points(
     **Returns:** `Samples`.
 
     **Raises:** `ValueError` for a distribution of another width, or fewer than one draw.
+
+    **Example:**
+
+    ```python
+    samples = eqb.sample_fixed_points(
+        eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    print(samples.describe(), samples.rates.shape)
+    # > 4096 inputs: 4096 STABLE (4096, 5)
+    ```
     """
     network, method = as_plan(network, inputs, method)
     n_draws, key = as_count("n_draws", n_draws, key, keep)

@@ -74,6 +74,16 @@ def sample_to_store(
     one), is damaged, or of a newer version; `FileExistsError` if something else is at `path`;
     `BlockingIOError` if another process is writing there; any other `OSError` from the disk, after
     which the same call goes on.
+
+    **Example:**
+
+    ```python
+    store = eqb.sample_to_store(
+        "pairs", eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    print(store.describe())
+    # > 4096 inputs: 4096 STABLE
+    ```
     """
     network, method = as_plan(network, inputs, method)
     n, key = as_count("n", n, key, keep)
@@ -128,6 +138,16 @@ def open_samples(
 
     **Raises:** `FileNotFoundError`; `ValueError` for a folder that is not a store, is not complete,
     is damaged, or was written by a newer version, and for another network.
+
+    **Example:**
+
+    ```python
+    network, cube = eqb.partitioned(), eqb.UniformCube(-1, 1)
+    eqb.sample_to_store("pairs", network, cube, 4096, key=jax.random.key(0))
+    store = eqb.open_samples("pairs")
+    print((store.network.weights == network.weights).all(), len(store))
+    # > True 4096
+    ```
     """
     folder = Path(path)
     settings, store = read_settings(folder, STORE)
@@ -158,7 +178,28 @@ class SampleStore:
     - `drawn`: how many inputs were drawn; `len(store)` of them are held here.
     - `counts`: how many of the inputs drawn ended in each `Outcome`.
     - `missing`: the shards that are still to be made.
+
+    **Example:**
+
+    ```python
+    store = eqb.sample_to_store(
+        "pairs", eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
+    )
+    print(len(store), len(store.shards), store.missing)
+    # > 4096 8 []
+    print(store[4000:].inputs.shape)
+    # > (96, 5)
+    ```
     """
+
+    path: Path
+    settings: dict[str, Any]
+    identity: str
+    network: AbstractDynamics
+    shards: list[Shard]
+    drawn: int
+    counts: dict[Outcome, int]
+    missing: list[int]
 
     def __init__(
         self,
