@@ -14,7 +14,7 @@ import equilibrax as eqb
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
 ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_settings", "_resumable", "networks", "fixed_points", "families", "sampling", "approximation",
-         "figures", "benchmark", "reproduce", "study", "cli"]  # fmt: skip
+         "figures", "benchmark", "reproduce", "study", "explore", "cli"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
 PUBLIC = {
@@ -85,7 +85,7 @@ def test_no_import_circle_within_a_room():
 
 
 def test_importing_needs_the_core_alone_and_initialises_no_device():
-    extras = ("tyro", "tqdm", "matplotlib", "pyarrow", "safetensors", "scipy", "filelock", "orbax")
+    extras = ("tyro", "tqdm", "matplotlib", "pyarrow", "safetensors", "scipy", "filelock", "orbax", "panel")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
         "import equilibrax; from jax._src import xla_bridge\n"

@@ -1,6 +1,6 @@
 """The command line.
 
-`equilibrax reproduce | study | sample | train | evaluate | export | benchmark`
+`equilibrax reproduce | study | sample | train | evaluate | export | benchmark | explore`
 """
 
 import contextlib
@@ -492,6 +492,31 @@ class Benchmark:
         print(f"the same as JSON and a plot are in {self.out}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Explore:
+    """Move a network of two neurons by hand, on a page for this machine alone."""
+
+    port: int = 5006
+    """The page's address is http://127.0.0.1:PORT."""
+    show: bool = True
+    """Open it in a browser."""
+
+    interrupted = "the page is closed"
+
+    def run(self) -> None:
+        """Serve it until interrupted."""
+        try:
+            from .explore import serve
+        except ModuleNotFoundError as error:
+            if error.name != "panel":
+                raise
+            raise ValueError(
+                "explore needs Panel: pip install 'equilibrax[explore]', or in a clone "
+                "pip install '.[explore]'"
+            ) from error
+        serve(self.port, show=self.show)
+
+
 Command = (
     Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Sample, subcommand("sample")]
@@ -500,6 +525,7 @@ Command = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Study, subcommand("study")]
     | Annotated[Benchmark, subcommand("benchmark")]
+    | Annotated[Explore, subcommand("explore")]
 )
 
 

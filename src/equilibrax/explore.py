@@ -17,7 +17,7 @@ import panel as pn
 from matplotlib.figure import Figure
 
 from . import figures
-from .approximation import FeedForward, train
+from .approximation import FeedForward, cosine_adam, train
 from .figures._plane import draw
 from .figures._portrait import Portrait, portrait
 from .fixed_points import FixedPoints, Outcome
@@ -25,8 +25,9 @@ from .networks import RateNetwork
 from .sampling import UniformCube, sample_fixed_points
 
 CONVENTIONS = ("voltage", "activity", "recurrent")
-HIDDEN, PAIRS, STEPS = 16, 4096, 1000
+HIDDEN, PAIRS, STEPS = 32, 16_384, 4000
 """Of the approximation that is trained whenever the network has changed."""
+OPTIMIZER = cosine_adam(STEPS)(0.01)
 PAUSE = 0.3
 """Seconds without a change of the network before it is trained."""
 
@@ -40,7 +41,7 @@ class Setting:
     tau: str = "1, 1"
     convention: str = "voltage"
     input: tuple[float, float] = (1.0, 1.2)
-    start: tuple[float, float] = (-1.0, -1.8)
+    start: tuple[float, float] = (0.0, 0.0)
     view: float = 4.0
 
     def network(self) -> RateNetwork:
@@ -77,7 +78,8 @@ def learnt(network: RateNetwork, reach: float = 2.0) -> FeedForward | None:
     if samples.counts[Outcome.STABLE] < 2:
         return None
     model = FeedForward(2, HIDDEN, 2, key=jax.random.key(1))
-    return train(model, samples, steps=STEPS, key=jax.random.key(2)).model
+    key = jax.random.key(2)
+    return train(model, samples, optimizer=OPTIMIZER, steps=STEPS, key=key).model
 
 
 def in_words(found: FixedPoints) -> str:
@@ -174,7 +176,7 @@ class Page:
             self.learn()
 
     def answer(self) -> bool:
-        """Draw the plane and state the verdict; or say what is wrong, and leave both as they are."""
+        """Draw the plane and state the verdict; or say what is wrong, and leave all as it is."""
         began = time.perf_counter()
         try:
             setting = self.setting()
@@ -182,7 +184,10 @@ class Page:
         except (ValueError, TypeError) as error:
             self.message.param.update(object=str(error), visible=True)
             return False
-        self.axes.clear()
+        # Clearing the axes would cost more than all that is drawn into them.
+        for artist in (*self.axes.lines, *self.axes.patches, *self.axes.collections,
+                       *self.axes.images):  # fmt: skip
+            artist.remove()
         draw(shown, (0, 1), self.axes)
         self.found = jax.tree.map(lambda a: a[0], shown.found)
         self.picture.param.trigger("object")
@@ -226,7 +231,12 @@ class Page:
             pn.Row(self.bias, self.tau), self.convention, self.view,
         )  # fmt: skip
         answers = pn.Column(
-            self.message, self.picture, self.verdict, self.guess, min_width=320, max_width=780,
+            self.message,
+            self.picture,
+            self.verdict,
+            self.guess,
+            min_width=320,
+            max_width=780,
             sizing_mode="stretch_width",
         )
         return pn.FlexBox(entries, answers, flex_wrap="wrap", sizing_mode="stretch_width")

@@ -26,6 +26,29 @@ def outcome_map(
     Over one parameter, the shares of all outcomes are stacked. Over two, `values` along the
     family's first axis and `others` along the second, the colour is that of the commonest
     outcome, the paler the smaller its share.
+
+    **Arguments:**
+
+    - `sweep`: what `eqb.sweep` returns, of a family with one axis or two.
+    - `values`: the parameter along the first axis, shape `(a,)`, in its own unit.
+    - `others`: the one along the second, shape `(b,)`.
+    - `labels`: what the two are called.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for a family of other axes, or of two without `others`.
+
+    **Example:**
+
+    ```python
+    values = jnp.asarray([0.5, 2.0, 3.5])
+    inputs = jax.random.uniform(jax.random.key(0), (8, 5), minval=-1, maxval=1)
+    swept = eqb.sweep(lambda w: eqb.partitioned(w_e=w, w_ii=0.0), values, inputs)
+    ax = eqb.figures.outcome_map(swept, values, labels=("w_E", ""))
+    print(ax.get_xlabel(), [text.get_text() for text in ax.get_legend().get_texts()][0])
+    # > w_E STABLE
+    ```
     """
     ax = axes_of(ax, (5.4, 3.6))
     shares = {kind: np.asarray(sweep.share(kind)) for kind in Outcome}
@@ -61,6 +84,25 @@ def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | N
 
     Starts, on a grid or anywhere, are coloured by the fixed point that they reach, and grey where
     they reach none; the stable fixed points are marked, with their shares in the legend.
+
+    **Arguments:**
+
+    - `basins`: what `eqb.basins` returns.
+    - `components`: which two components of the start span the plane, counted from 0.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Example:**
+
+    ```python
+    axis = jnp.linspace(-1.0, 3.0, 8)
+    starts = jnp.stack(jnp.meshgrid(axis, axis), axis=-1)
+    reached = eqb.basins(eqb.two_neuron(0.5, -1.0), jnp.asarray([1.0, 1.2]), starts)
+    ax = eqb.figures.basins(reached)
+    print(len(ax.get_lines()), "stable points")
+    # > 2 stable points
+    ```
     """
     ax = axes_of(ax, (5.4, 3.8))
     first, second = components
@@ -89,8 +131,29 @@ MARKS = {"fold": ("s", RED), "hopf": ("o", GREEN), "branch": ("^", ORANGE), "bor
 
 
 def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axes:
-    """One component of a branch of fixed points against the parameter: solid where it is stable,
-    dashed where it is not, with folds, Hopf points, branch points and borders marked."""
+    """One component of a branch of fixed points against the parameter.
+
+    Solid where it is stable, dashed where it is not, with folds, Hopf points, branch points and
+    borders marked.
+
+    **Arguments:**
+
+    - `branch`: what `eqb.follow_branch` returns.
+    - `component`: which component of the state, counted from 0.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Example:**
+
+    ```python
+    model, drive = eqb.WilsonCowan(), jnp.asarray([1.0, 0.0])
+    branch = eqb.follow_branch(lambda p: model, lambda p: p * drive, 0.0, 3.0)
+    ax = eqb.figures.branch(branch)
+    print([text.get_text() for text in ax.get_legend().get_texts()])
+    # > ['stable', 'unstable', 'fold', 'hopf']
+    ```
+    """
     ax = axes_of(ax, (5.4, 3.6))
     p, x = np.asarray(branch.parameter), np.asarray(branch.state[:, component])
     stable = np.asarray(branch.stable)

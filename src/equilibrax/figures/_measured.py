@@ -20,7 +20,25 @@ from ._style import BLUE, GREEN, GREY, ORANGE, RED, axes_of
 def solve_against_forward(cells: list[dict], ax: Axes | None = None) -> Axes:
     """Time per input to settle and to run the forward pass, against batch size.
 
-    `cells` is what `equilibrax.benchmark.solve_vs_forward` returns.
+    **Arguments:**
+
+    - `cells`: what `equilibrax benchmark` writes as `solve_vs_forward.json` under "cells": a
+      dictionary for each size n and batch, with the median times in seconds.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes, both logarithmic, time in microseconds.
+
+    **Example:**
+
+    ```python
+    cells = [
+        {"n": 5, "batch": size, "solve": {"median_s": 4e-6 * size}, "forward": {"median_s": 1e-4}}
+        for size in (100, 10_000)
+    ]
+    ax = eqb.figures.solve_against_forward(cells)
+    print([float(time) for time in ax.get_lines()[0].get_ydata().round(3)])
+    # > [4.0, 4.0]
+    ```
     """
     ax = axes_of(ax, (6.0, 4.2))
     colours = dict(zip(sorted({cell["n"] for cell in cells}), (BLUE, RED, GREEN, ORANGE, GREY)))  # noqa: B905
@@ -40,7 +58,24 @@ def solve_against_forward(cells: list[dict], ax: Axes | None = None) -> Axes:
 
 
 def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = None) -> Axes:
-    """Loss of every restart against the step, smoothed over a hundredth of the steps."""
+    """Loss of every restart against the step, smoothed over a hundredth of the steps.
+
+    **Arguments:**
+
+    - `losses`: mean squared errors, shape `(restarts, steps)` or `(steps,)`.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Example:**
+
+    ```python
+    losses = 0.9 ** jnp.arange(400.0) + jnp.asarray([[0.1], [0.2]])  # of two restarts
+    ax = eqb.figures.training_curves(losses)
+    print(len(ax.get_lines()), ax.get_yscale())
+    # > 2 log
+    ```
+    """
     ax = axes_of(ax, (5.0, 3.4))
     losses = jnp.atleast_2d(losses)
     width = max(1, losses.shape[1] // 100)
@@ -71,9 +106,29 @@ def error_map(
 ) -> Axes:
     """Normalised error of approximations over two parameters of the network, against stability.
 
-    `errors` and `share`, of the inputs that have a stable fixed point, have shape `(nx, ny)`.
     Lines separate the networks of which all inputs, and of which half, have a stable fixed point;
     those without an error, as there is nothing to approximate, are hatched.
+
+    **Arguments:**
+
+    - `errors`: normalised errors, shape `(nx, ny)`; NaN where there is none.
+    - `share`: of the inputs that have a stable fixed point, shape `(nx, ny)`.
+    - `x`, `y`: the two parameters, shapes `(nx,)` and `(ny,)`.
+    - `labels`: what they are called.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes, with a colour bar beside them.
+
+    **Example:**
+
+    ```python
+    x, y = jnp.linspace(0.5, 3.0, 4), jnp.linspace(0.0, 8.0, 3)
+    errors = 0.01 * (1 + x[:, None] + y)
+    share = jnp.minimum(1.0, 0.2 + y / 8) * jnp.ones((4, 1))
+    ax = eqb.figures.error_map(errors, share, x, y, labels=("w_E", "w_II"))
+    print(ax.get_xlabel(), ax.get_ylabel(), len(ax.figure.axes))
+    # > w_E w_II 2
+    ```
     """
     ax = axes_of(ax, (5.4, 4.0))
     x, y, errors, share = np.asarray(x), np.asarray(y), np.asarray(errors).T, np.asarray(share).T
@@ -102,7 +157,22 @@ def error_against(
 ) -> Axes:
     """The least error of all restarts against a size, and, paler, up to their median.
 
-    `curves` maps a name to sizes, shape `(k,)`, and the errors at each, shape `(k, restarts)`.
+    **Arguments:**
+
+    - `curves`: a name's sizes, shape `(k,)`, and the errors at each, shape `(k, restarts)`.
+    - `xlabel`, `ylabel`: what the axes are called.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes, both logarithmic.
+
+    **Example:**
+
+    ```python
+    errors = jnp.asarray([[0.10, 0.20], [0.04, 0.05]])  # of two restarts
+    ax = eqb.figures.error_against({"reference": (jnp.asarray([5, 64]), errors)})
+    print([round(float(error), 2) for error in ax.get_lines()[0].get_ydata()])
+    # > [0.1, 0.04]
+    ```
     """
     ax = axes_of(ax, (5.0, 3.6))
     for (name, (sizes, errors)), (colour, style) in zip(curves.items(), SERIES, strict=False):
@@ -128,7 +198,28 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
-    """Signal-to-noise ratio out over in against the noise, with standard errors."""
+    """Signal-to-noise ratio out over in against the noise, with standard errors.
+
+    **Arguments:**
+
+    - `found`: what `eqb.noise_rejection` returns.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes.
+
+    **Example:**
+
+    ```python
+    network, model = eqb.partitioned(), eqb.FeedForward(5, 8, 5, key=jax.random.key(0))
+    signals = jax.random.uniform(jax.random.key(1), (8, 5))
+    found = eqb.noise_rejection(
+        network, model, signals, jnp.asarray([0.1, 0.3]), repeats=8, key=jax.random.key(2)
+    )
+    ax = eqb.figures.noise_rejection(found)
+    print([text.get_text() for text in ax.get_legend().get_texts()])
+    # > ['recurrent', 'feed-forward', 'best linear map']
+    ```
+    """
     ax = axes_of(ax, (5.0, 3.6))
     series = {
         "recurrent": (BLUE, "o-"), "feedforward": (RED, "s--"), "linear": (GREY, "^:"),
@@ -155,8 +246,28 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
 def misclassified(
     found: Mapping[str, tuple[DecisionBoundary, DecisionBoundary]], ax: Axes | None = None
 ) -> Axes:
-    """Share of inputs with another winner against the distance from the recurrent network's
-    boundary, with standard errors: `found` maps a name to what `jackknife` gives."""
+    """Share of inputs with another winner against the distance from the recurrent network's boundary.
+
+    **Arguments:**
+
+    - `found`: for a name, what `eqb.jackknife` gives of `eqb.decision_boundary`: value and
+      standard error.
+    - `ax`: the axes to draw into; new ones if absent.
+
+    **Returns:** the axes, distance in units of the input.
+
+    **Example:**
+
+    ```python
+    cube = eqb.UniformCube(-1, 1)
+    samples = eqb.sample_fixed_points(eqb.partitioned(), cube, 4096, key=jax.random.key(0))
+    model = eqb.FeedForward(5, 8, 5, key=jax.random.key(1))
+    found = eqb.jackknife(lambda s: eqb.decision_boundary(s, model), samples)
+    ax = eqb.figures.misclassified({"untrained": found})
+    print(ax.get_ylabel())
+    # > other winner (% of inputs)
+    ```
+    """
     ax = axes_of(ax, (5.0, 3.6))
     for (name, (value, error)), (colour, style) in zip(found.items(), SERIES, strict=False):
         middle = np.asarray(value.edges[1:] + value.edges[:-1]) / 2

@@ -25,11 +25,26 @@ def _partitions(network: RateNetwork) -> tuple[int, ...]:
 
 
 def architectures(network: RateNetwork, model: FeedForward) -> Figure:
-    """The recurrent network beside its feed-forward approximation.
+    """The recurrent network beside its feed-forward approximation. Muir (2018), Figs 1 and 2a.
 
-    Muir (2018), Figs 1 and 2a. Excitatory connections are blue, inhibitory ones orange;
-    a line is the thicker the stronger the weight, and weights below 2 % of the strongest
-    are left out.
+    Excitatory connections are blue, inhibitory ones orange; a line is the thicker the stronger
+    the weight, and weights below 2 % of the strongest are left out.
+
+    **Arguments:**
+
+    - `network`: the recurrent one; with partitions, these are set apart.
+    - `model`: the approximation; of more than 40 units in a layer only the sizes are written.
+
+    **Returns:** a figure of two axes.
+
+    **Example:**
+
+    ```python
+    model = eqb.FeedForward(5, 5, 5, key=jax.random.key(0))
+    figure = eqb.figures.architectures(eqb.partitioned(), model)
+    print([ax.get_title(loc="left") for ax in figure.axes])
+    # > ['(a) recurrent', '(b) feed-forward']
+    ```
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6), layout="constrained")
     for ax in (left, right):
@@ -144,6 +159,28 @@ def mixture_response(
     The summed rate of each partition for i = 1 - m on partition A and i = m on
     partition B; solid, the recurrent network; dashed, the approximation. Where the
     recurrent network has no stable fixed point the solid line is interrupted.
+
+    **Arguments:**
+
+    - `network`: with two partitions at least.
+    - `model`: what answers the same inputs in one pass: a `FeedForward`, or a function of one
+      input.
+    - `ax`: the axes to draw into; new ones if absent.
+    - `num_points`: mixtures, from 0 to 1.
+    - `method`: a `Flow`.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for a network without partitions.
+
+    **Example:**
+
+    ```python
+    model = eqb.FeedForward(5, 5, 5, key=jax.random.key(0))
+    ax = eqb.figures.mixture_response(eqb.partitioned(), model, num_points=64)
+    print([round(float(rate), 2) for rate in ax.get_lines()[0].get_ydata()[[0, -1]]])
+    # > [4.5, 0.0]
+    ```
     """
     partitions = _partitions(network)
     ax = axes_of(ax, (5.4, 3.8))
@@ -182,7 +219,31 @@ def decision_boundary(
 
     Grey: both networks have the same winner; orange: the approximation has another one.
     Inputs for which the recurrent network has no winner are left out. Dashed: the ideal
-    boundary, equal sums. The first `num_points` inputs are drawn; the shares are of all.
+    boundary, equal sums.
+
+    **Arguments:**
+
+    - `network`: with two partitions at least.
+    - `model`: the approximation.
+    - `samples`: of the network; the shares in the legend are of all.
+    - `ax`: the axes to draw into; new ones if absent.
+    - `num_points`: so many of the inputs are drawn.
+
+    **Returns:** the axes, in units of the input.
+
+    **Raises:** `ValueError` for a network without partitions.
+
+    **Example:**
+
+    ```python
+    cube, network = eqb.UniformCube(-1, 1), eqb.partitioned()
+    samples = eqb.sample_fixed_points(network, cube, 4096, key=jax.random.key(0))
+    model = eqb.FeedForward(5, 8, 5, key=jax.random.key(1))
+    ax = eqb.figures.decision_boundary(network, model, samples, num_points=500)
+    drawn = sum(len(dots.get_offsets()) for dots in ax.collections)
+    print(350 < drawn < 450)  # four fifths of the inputs have a winner
+    # > True
+    ```
     """
     partitions = _partitions(network)
     ax = axes_of(ax, (4.6, 4.6))

@@ -32,7 +32,25 @@ def axes_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 
 def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
-    """Write a picture, by the ending of its name, and close it."""
+    """Write a picture, by the ending of its name, and close it.
+
+    **Arguments:**
+
+    - `picture`: a figure, or axes in one.
+    - `path`: the file, such as `plane.png`, `plane.pdf` or `plane.svg`; its folder exists.
+
+    **Raises:** as Matplotlib, for another ending or a folder that there is not.
+
+    **Example:**
+
+    ```python
+    from pathlib import Path
+
+    eqb.figures.save(eqb.figures.training_curves(0.9 ** jnp.arange(100.0)), "losses.png")
+    print(Path("losses.png").exists())
+    # > True
+    ```
+    """
     figure = picture.get_figure(root=True) if isinstance(picture, Axes) else picture
     assert figure is not None
     figure.savefig(path, dpi=200)

@@ -1,0 +1,48 @@
+"""The documentation's pages: every block of code runs, every public name has a place."""
+
+import re
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import pytest
+from examples import blocks, public, run
+
+import equilibrax as eqb
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parts[-2] != "tutorials")
+"""All but the notebooks, which are run as such."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
+    """In single precision, as a reader would; pictures that the page shows are made by it."""
+    text = page.read_text()
+    folder = tmp_path / page.parent.relative_to(DOCS)
+    folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(folder)
+    namespace = {"__name__": "page"}
+    with jax.enable_x64(False):
+        for code in blocks(text):
+            run(code, namespace, page.name)
+    plt.close("all")
+    shown = set(re.findall(r"!\[[^\]]+\]\([./]*images/([\w.]+)\)", text))
+    made = {picture.name for picture in (tmp_path / "images").iterdir()}
+    assert made == shown
+    for picture in shown:
+        assert (DOCS / "images" / picture).exists()
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    placed = sorted(re.findall(r"^::: equilibrax\.([\w.]+)$", text, re.MULTILINE))
+    drawn = [f"figures.{name}" for name in public(eqb.figures) if not name.isupper()]
+    assert placed == sorted([*public(eqb), *drawn])
+
+
+def test_every_picture_is_shown_somewhere():
+    text = "".join(page.read_text() for page in PAGES)
+    for picture in (DOCS / "images").iterdir():
+        assert f"images/{picture.name}" in text
