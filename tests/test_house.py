@@ -85,7 +85,17 @@ def test_no_import_circle_within_a_room():
 
 
 def test_importing_needs_the_core_alone_and_initialises_no_device():
-    extras = ("tyro", "tqdm", "matplotlib", "pyarrow", "safetensors", "scipy", "filelock", "orbax", "panel")
+    extras = (
+        "tyro",
+        "tqdm",
+        "matplotlib",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "filelock",
+        "orbax",
+        "panel",
+    )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
         "import equilibrax; from jax._src import xla_bridge\n"

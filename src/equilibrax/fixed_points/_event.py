@@ -72,7 +72,7 @@ def settled_event(
     For a threshold-linear network it is the certificate: convergence to the fixed point of the
     present chamber is proven. For others it is the residual,
 
-        |tau_j dx_j/dt| <= atol + rtol |x_j|    for every j,
+    $$|\tau_j \dot x_j| \le \text{atol} + \text{rtol} \, |x_j| \quad \text{for every } j,$$
 
     component by component: no large one can hide a small one that still moves. That proves
     nothing; judge the state afterwards.

@@ -191,7 +191,7 @@ def random_ei(
     mean input is zero, and J is such that the bulk of the eigenvalues of W fills a
     disc of radius `gain`:
 
-        gain^2 = n p (1 - p) J^2 (f + f^2 / (1 - f)).
+    $$g^2 = n p (1 - p) J^2 \left( f + \frac{f^2}{1 - f} \right), \qquad g = \text{gain}.$$
 
     There are no self-connections.
 
@@ -249,9 +249,8 @@ def from_graph(
 ) -> RateNetwork:
     r"""The combinatorial threshold-linear network of a directed graph.
 
-        W_jk = 0              if j = k,
-               -1 + epsilon   if there is an edge from k to j,
-               -1 - delta     otherwise.
+    $$W_{jk} = \begin{cases} 0 & j = k \\ -1 + \epsilon & \text{edge from } k \text{ to } j \\
+    -1 - \delta & \text{otherwise} \end{cases}$$
 
     It is usually driven by one positive input for all neurons. The three-cycle has
     no stable fixed point and a limit cycle.

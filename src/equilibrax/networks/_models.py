@@ -18,10 +18,11 @@ from ._transfer import AbstractTransfer, as_transfer, power_law, tanh
 class WilsonCowan(AbstractDynamics):
     r"""An excitatory and an inhibitory population with refractoriness, x = (E, I), i = (P, Q).
 
-        tau_E dE/dt = -E + (k_E - r_E E) S_E(c_1 E - c_2 I + P)
-        tau_I dI/dt = -I + (k_I - r_I I) S_I(c_3 E - c_4 I + Q)
+    $$\tau_E \dot E = -E + (k_E - r_E E) \, S_E(c_1 E - c_2 I + P)$$
 
-        S(u) = 1 / (1 + exp(-a (u - theta))) - 1 / (1 + exp(a theta)),    k = sup S.
+    $$\tau_I \dot I = -I + (k_I - r_I I) \, S_I(c_3 E - c_4 I + Q)$$
+
+    $$S(u) = \frac{1}{1 + e^{-a (u - \theta)}} - \frac{1}{1 + e^{a \theta}}, \qquad k = \sup S$$
 
     **Arguments:**
 
@@ -79,7 +80,7 @@ class WilsonCowan(AbstractDynamics):
 class LeakyRNN(AbstractDynamics):
     r"""The recurrent network of machine learning, in continuous time; k inputs, n units.
 
-        tau dx/dt = -x + W phi(x) + B i + b,    rates phi(x).
+    $$\tau \dot x = -x + W \phi(x) + B i + b, \qquad r = \phi(x).$$
 
     **Arguments:**
 
@@ -165,8 +166,9 @@ def supralinear(
 ) -> RateNetwork:
     r"""The stabilised supralinear network of an excitatory and an inhibitory population.
 
-        tau_E dE/dt = -E + k [w_ee E - w_ei I + i_E]_+^p
-        tau_I dI/dt = -I + k [w_ie E - w_ii I + i_I]_+^p
+    $$\tau_E \dot E = -E + k \, [w_{ee} E - w_{ei} I + i_E]_+^p$$
+
+    $$\tau_I \dot I = -I + k \, [w_{ie} E - w_{ii} I + i_I]_+^p$$
 
     Weak inputs are amplified supralinearly. From some input on, excitation alone would be
     unstable, k p u^(p-1) w_ee > 1 with u its drive, and inhibition stabilises it: there more input
@@ -203,7 +205,8 @@ def supralinear(
 def hopfield(patterns: Any, gain: float = 2.0, *, tau: float | Array = 1.0) -> RateNetwork:
     r"""Hopfield's network with graded neurons, which stores patterns as stable fixed points.
 
-        tau dx/dt = -x + W tanh(x) + i,    W = gain / n (sum_p xi_p xi_p' - P I)
+    $$\tau \dot x = -x + W \tanh(x) + i, \qquad
+    W = \frac{g}{n} \left( \sum_{p=1}^{P} \xi_p \xi_p^\top - P I \right)$$
 
     A stored pattern is the sign of the rates at its fixed point. Start near it, with i = 0.
 
