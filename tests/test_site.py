@@ -31,6 +31,13 @@ class Outline(HTMLParser):
         self.anchors |= {named[key] for key in ("id", "name") if named.get(key)}
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
+    def log_message(self, format, *args):
+        pass
+
+
 @pytest.fixture(scope="module")
 def site():
     command = ["bash", str(ROOT / ".ci" / "site")]
@@ -71,8 +78,7 @@ def test_nothing_is_fetched_from_elsewhere(outlines):
 @pytest.mark.parametrize("window", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_pages_are_whole_in_a_browser(site, outlines, window):
     """No picture clipped, no equation left as it was typed, nothing wider than the window."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
-    handler.log_message = lambda *_: None
+    handler = functools.partial(Quiet, directory=str(site))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     equations = 0
@@ -82,7 +88,7 @@ def test_pages_are_whole_in_a_browser(site, outlines, window):
             name = page.relative_to(site).as_posix()
             tab.goto(f"http://127.0.0.1:{server.server_port}/{name}")
             # Pictures that are loaded lazily are loaded once they are near.
-            tab.evaluate("document.images.forEach?.call(document.images, i => i.loading = 'eager')")
+            tab.evaluate("for (const image of document.images) image.loading = 'eager'")
             tab.wait_for_load_state("networkidle")
             assert overflow(tab) <= 0, name
             assert clipped_pictures(tab) == [], name
