@@ -33,7 +33,6 @@ def axes_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
     """Write a picture, by the ending of its name, and close it."""
-    figure = picture.get_figure(root=True) if isinstance(picture, Axes) else picture
-    assert figure is not None
+    figure = picture.figure.figure  # not a SubFigure
     figure.savefig(path, dpi=200)
     plt.close(figure)
