@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,16 @@ def test_importing_needs_the_core_alone_and_initialises_no_device():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_one_version():
+    """`pyproject.toml` says it; what else must state it agrees."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    [cited] = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    [locked] = [p["version"] for p in packages if p["name"] == "equilibrax"]
+    assert eqb.__version__ == version == cited == locked
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 README = (ROOT / "README.md").read_text()

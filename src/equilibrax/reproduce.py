@@ -158,7 +158,7 @@ def measure(network: RateNetwork, samples) -> dict[str, float]:
     def abscissa(active):
         state = jnp.where(jnp.asarray(active), 1.0, -1.0)
         jacobian = network.jacobian(state, jnp.zeros(5))
-        return float(np.linalg.eigvals(np.asarray(jacobian)).real.max())
+        return float(np.real(np.linalg.eigvals(np.asarray(jacobian))).max())
 
     measured["abscissa_one_partition"] = abscissa([True, True, False, False, True])
     measured["abscissa_all_active"] = abscissa([True] * 5)

@@ -236,7 +236,7 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
         xscale="log", xlabel="standard deviation of the noise (units of the input)",
         ylabel="SNR of the output / SNR of the input",
     )  # fmt: skip
-    ax.set_xticks(np.asarray(found.std), labels=[PLAIN(level) for level in found.std])
+    ax.set_xticks(np.asarray(found.std), labels=[PLAIN(float(level)) for level in found.std])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=8)

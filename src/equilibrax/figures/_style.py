@@ -51,7 +51,6 @@ def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
     # > True
     ```
     """
-    figure = picture.get_figure(root=True) if isinstance(picture, Axes) else picture
-    assert figure is not None
+    figure = picture.figure.figure  # not a SubFigure
     figure.savefig(path, dpi=200)
     plt.close(figure)
