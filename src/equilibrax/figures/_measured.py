@@ -246,7 +246,7 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
 def misclassified(
     found: Mapping[str, tuple[DecisionBoundary, DecisionBoundary]], ax: Axes | None = None
 ) -> Axes:
-    """Share of inputs with another winner against the distance from the recurrent network's boundary.
+    """Share of inputs with another winner against the distance from the recurrent boundary.
 
     **Arguments:**
 

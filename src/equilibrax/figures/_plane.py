@@ -5,9 +5,10 @@ from contourpy import contour_generator
 from jaxtyping import Array, Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch, Polygon
+from matplotlib.path import Path
 
 from ..fixed_points import Flow, Outcome
 from ..networks import AbstractDynamics
@@ -16,7 +17,7 @@ from ._style import OUTCOMES, axes_of
 
 NULLCLINES = ("#222222", "#222222")
 DASHES = ("-", (0, (5, 2)))
-ARROWS = 19
+ARROWS = 16
 CALM, RESTLESS = "#EAF2F8", "#FBF3E6"
 
 
@@ -78,11 +79,14 @@ def phase_plane(
         network, input, x0=x0, limits=limits, components=components, at=at, ellipsoids=ellipsoids,
         method=method,
     )  # fmt: skip
-    return draw(seen, components, axes_of(ax, (6.4, 4.4)))
+    ax = axes_of(ax, (6.4, 4.4))
+    handles = draw(seen, components, ax)
+    ax.legend(handles=handles, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
 
 
-def draw(seen: Portrait, components: tuple[int, int], ax: Axes) -> Axes:
-    """A portrait that is computed already."""
+def draw(seen: Portrait, components: tuple[int, int], ax: Axes) -> list[Artist]:
+    """A portrait that is computed already; what a legend would show."""
     names = [f"x{_subscript(k + 1)}" for k in components]
     _draw_section(ax, seen.section)
     handles: list[Artist] = [
@@ -93,35 +97,34 @@ def draw(seen: Portrait, components: tuple[int, int], ax: Axes) -> Axes:
     paths, outcomes = np.asarray(seen.paths)[..., place], np.asarray(seen.found.outcome)
     for path, outcome in zip(paths, outcomes, strict=True):
         colour = OUTCOMES[Outcome(outcome)]
-        ax.plot(*path.T, color=colour, lw=1.1, alpha=0.85, zorder=2.5)
-        ax.plot(*path[0], ".", color=colour, ms=5, zorder=2.6)
+        _line(ax, path, color=colour, lw=1.1, alpha=0.85, zorder=2.5)
+        _line(ax, path[:1], color=colour, marker=".", ms=5, zorder=2.6)
     handles += [
         Line2D([], [], color=OUTCOMES[kind], lw=1.4, label=f"path: {kind.name}")
         for kind in Outcome
         if kind in outcomes
     ]
     if seen.ellipses is not None:
+        colour = OUTCOMES[Outcome.STABLE]
         for ellipse in np.asarray(seen.ellipses):
-            colour = OUTCOMES[Outcome.STABLE]
-            ax.fill(*ellipse.T, facecolor=colour, alpha=0.18, lw=0, zorder=2.2)
-            ax.plot(*ellipse.T, color=colour, lw=1.2, zorder=2.3)
+            face = to_rgba(colour, 0.18)
+            ax.add_artist(Polygon(ellipse, facecolor=face, edgecolor=colour, lw=1.2, zorder=2.2))
         handles.append(Patch(fc=OUTCOMES[Outcome.STABLE], alpha=0.3, label="traps, proven"))
     for kind in (Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE):
-        points = np.asarray(seen.points.state)[np.asarray(seen.points.outcome) == kind]
+        points = seen.points.state[seen.points.outcome == kind]
         if len(points):
             style = {
                 "marker": "o", "ms": 8, "ls": "", "mec": "black", "mew": 1.1, "zorder": 4,
                 "mfc": "white" if kind == Outcome.UNSTABLE else OUTCOMES[kind],
                 "fillstyle": "left" if kind == Outcome.MARGINAL else "full",
             }  # fmt: skip
-            ax.plot(*points[:, place].T, label=f"point: {kind.name}", **style)
+            _line(ax, points[:, place], label=f"point: {kind.name}", **style)
             handles.append(Line2D([], [], label=f"point: {kind.name}", **style))
     first, second = np.asarray(seen.section.first), np.asarray(seen.section.second)
     ax.set(
         xlabel=names[0], ylabel=names[1], xlim=(first[0], first[-1]), ylim=(second[0], second[-1])
     )
-    ax.legend(handles=handles, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+    return handles
 
 
 def _subscript(k: int) -> str:
@@ -131,10 +134,14 @@ def _subscript(k: int) -> str:
 def _draw_section(ax: Axes, section: Section):
     first, second, drift = (np.asarray(a) for a in (section.first, section.second, section.drift))
     if section.calm is not None:
-        tints = ListedColormap([RESTLESS, CALM])
-        box = (first[0], first[-1], second[0], second[-1])
-        ax.imshow(section.calm, cmap=tints, vmin=0, vmax=1, extent=box, origin="lower",
-                  aspect="auto", interpolation="nearest", zorder=0)  # fmt: skip
+        whole = np.asarray([[first[0], second[0]], [first[-1], second[0]],
+                            [first[-1], second[-1]], [first[0], second[-1]]])  # fmt: skip
+        ax.add_artist(Polygon(whole, color=RESTLESS, lw=0, zorder=0))
+        calm = contour_generator(first, second, np.asarray(section.calm, float))
+        for points, ends in zip(*calm.filled(0.5, np.inf), strict=True):
+            # Holes turn the other way round, and so stay holes.
+            parts = [Path(part, closed=True) for part in np.split(points, ends[1:-1])]
+            ax.add_artist(PathPatch(Path.make_compound_path(*parts), color=CALM, lw=0, zorder=0.1))
     if section.drive is not None:
         for u in np.moveaxis(np.asarray(section.drive), -1, 0):
             _zero(ax, first, second, u, "0.55", ":", 1.0)
@@ -155,6 +162,11 @@ def _draw_section(ax: Axes, section: Section):
         _zero(ax, first, second, drift[..., k], NULLCLINES[k], DASHES[k], 1.2)
 
 
+def _line(ax: Axes, points: np.ndarray, **style):
+    """Points, joined or not, as an artist: `plot` would take the time to work out new limits."""
+    ax.add_artist(Line2D(*points.T, **style))
+
+
 def _zero(ax: Axes, first, second, values, colour, dash, width: float):
     """The curve on which the values are zero, if it crosses the plane."""
     lines = contour_generator(first, second, values).lines(0.0)
@@ -162,4 +174,4 @@ def _zero(ax: Axes, first, second, values, colour, dash, width: float):
         # One curve for all of them, with gaps: far cheaper to draw than Matplotlib's contours.
         gap = np.full((1, 2), np.nan)
         whole = np.concatenate([part for line in lines for part in (np.asarray(line), gap)])
-        ax.plot(*whole.T, color=colour, ls=dash, lw=width, zorder=2)
+        _line(ax, whole, color=colour, ls=dash, lw=width, zorder=2)

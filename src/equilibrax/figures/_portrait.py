@@ -33,10 +33,10 @@ DURATION = 20.0
 
 
 class Points(eqx.Module):
-    """Fixed points of one input, and their verdicts."""
+    """Fixed points of one input, and their verdicts, on the host."""
 
-    state: Float[Array, "k n"]
-    outcome: Int[Array, " k"]
+    state: Float[np.ndarray, "k n"]
+    outcome: Int[np.ndarray, " k"]
 
 
 class Section(eqx.Module):
@@ -136,7 +136,7 @@ def _box(limits: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _around(points: Points, ellipses: Array | None, followed, place: tuple[int, int]):
     """A box with the origin, fixed points, ellipses and bounded paths in it, and room around."""
-    inside = [np.zeros((1, 2)), np.asarray(points.state)[:, place]]
+    inside = [np.zeros((1, 2)), points.state[:, place]]
     if ellipses is not None:
         inside.append(np.asarray(ellipses).reshape(-1, 2))
     if followed is not None:
@@ -167,19 +167,19 @@ def _points(network, input, at, place, low, high, method: Flow) -> Points:
     """All fixed points where they can be enumerated; elsewhere those that Newton's method,
     damped, finds from a grid of states on the plane."""
     if is_threshold_linear(network) and network.num_neurons <= LARGEST:
-        every = enumerate_fixed_points(network, input)
-        band = method.marginal_abscissa(network)
+        every = jax.device_get(enumerate_fixed_points(network, input))
         state, abscissa = every.state[every.valid], every.abscissa[every.valid]
     else:
         axes = (np.linspace(low[k], high[k], STARTS) for k in (0, 1))
         starts = _on_plane(at, place, np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
-        state, converged, abscissa = _newton(network, input, jnp.concatenate([at[None], starts]))
-        band = method.marginal_abscissa(network)
+        found = _newton(network, input, jnp.concatenate([at[None], starts]))
+        state, converged, abscissa = jax.device_get(found)
         # Doubtful digits of a root are those of Newton's last residual.
-        first, _ = distinct(np.asarray(state), np.asarray(converged), 1e-3)
+        first, _ = distinct(state, converged, 1e-3)
         state, abscissa = state[first], abscissa[first]
-    outcome = jnp.where(abscissa > band, Outcome.UNSTABLE, Outcome.MARGINAL)
-    return Points(state, jnp.where(abscissa < -band, Outcome.STABLE, outcome).astype(jnp.int8))
+    band = float(method.marginal_abscissa(network))
+    outcome = np.where(abscissa > band, Outcome.UNSTABLE, Outcome.MARGINAL)
+    return Points(state, np.where(abscissa < -band, Outcome.STABLE, outcome))
 
 
 @eqx.filter_jit
