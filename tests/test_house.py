@@ -85,6 +85,19 @@ def test_no_import_circle_within_a_room():
         visit(module)
 
 
+def test_the_map_of_the_house_names_every_file():
+    """In CONTRIBUTING.md, each file under its room, with a purpose."""
+    named, room = set(), ""
+    for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines():
+        entry = re.match(r"^( {6}| {8})(\w+\.py|\w+/) {2,}(.+)", line)
+        if entry and len(entry[1]) == 6:
+            room = entry[2] if entry[2].endswith("/") else ""
+        if entry and entry[2].endswith(".py"):
+            named.add((room if len(entry[1]) == 8 else "") + entry[2])
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+    assert named == {file for file in files if not file.endswith("__init__.py")}
+
+
 def test_importing_needs_the_core_alone_and_initialises_no_device():
     extras = (
         "tyro",

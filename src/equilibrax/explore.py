@@ -28,6 +28,8 @@ from .networks import RateNetwork
 from .sampling import UniformCube, sample_fixed_points
 
 CONVENTIONS = ("voltage", "activity", "recurrent")
+COMPILED: set[str] = set()
+"""Conventions that this process has drawn already."""
 HIDDEN, PAIRS, STEPS = 32, 16_384, 4000
 """Of the approximation that is trained whenever the network has changed."""
 OPTIMIZER = cosine_adam(STEPS)(0.01)
@@ -203,16 +205,18 @@ class Page:
     def setting(self) -> Setting:
         """What sliders and entries hold now."""
 
-        def values(sliders):
-            return tuple(float(widget.value) for widget in sliders)
-
+        sliders = (*self.weights, *self.input, *self.start)
+        a, b, c, d, i1, i2, x1, x2 = (float(slider.value) for slider in sliders)  # pyright: ignore
         return Setting(
-            values(self.weights), self.bias.value, self.tau.value, str(self.convention.value),
-            values(self.input), values(self.start), self.view.value,
+            (a, b, c, d), str(self.bias.value), str(self.tau.value), str(self.convention.value),
+            (i1, i2), (x1, x2), float(self.view.value),  # pyright: ignore
         )  # fmt: skip
 
     async def follow(self, *_events: Any) -> None:
         """Answer a change at once, and learn the network once it has been left alone."""
+        if self.convention.value not in COMPILED:
+            self.text.object = "A convention that is new here is compiled, for some seconds ..."
+            await asyncio.sleep(0.05)  # for the page to say so
         if not self.answer():
             return
         self.changes += 1
@@ -231,11 +235,12 @@ class Page:
         except (ValueError, TypeError) as error:
             self.message.param.update(object=str(error), visible=True)
             return False
-        self.found = jax.tree.map(lambda a: a[0], shown.found)
+        self.found = found = jax.tree.map(lambda a: a[0], shown.found)
         self.picture.object = self.plane.picture(shown, setting.view)
         took = f"<br><small>answered in {1000 * (time.perf_counter() - began):.0f} ms</small>"
-        self.verdict = in_words(self.found) + took
+        self.verdict = in_words(found) + took
         self.message.visible = False
+        COMPILED.add(setting.convention)
         self.compare(setting)
         return True
 
