@@ -59,8 +59,8 @@ def test_drawing_into_given_axes_and_saving(reference, tmp_path):
     _, (ax, other) = plt.subplots(1, 2)
     assert figures.mixture_response(reference, MODEL, ax, num_points=101) is ax
     assert figures.training_curves(jnp.ones((2, 300)), other) is other
-    figures.save(ax, tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 5000
+    figures.save(ax, tmp_path / "new" / "a.png")
+    assert (tmp_path / "new" / "a.png").stat().st_size > 5000
     assert plt.get_fignums() == []
 
 

@@ -570,7 +570,13 @@ def parse(args: list[str] | None) -> Command:
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends it with one line and exit code 2."""
     matplotlib.use("Agg")
-    command = parse(args)
+    try:
+        command = parse(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Help that a pager or `head` has left: nothing more is to be written at the exit, too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     if args is None and not jax.config.jax_compilation_cache_dir:  # pyright: ignore
         # A command is a new process each time: what was compiled once is kept.
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equilibrax"

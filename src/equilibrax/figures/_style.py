@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, which colour-blind readers tell apart.
 """
 
 import os
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -37,9 +38,10 @@ def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
     **Arguments:**
 
     - `picture`: a figure, or axes in one.
-    - `path`: the file, such as `plane.png`, `plane.pdf` or `plane.svg`; its folder exists.
+    - `path`: the file, such as `plane.png`, `plane.pdf` or `plane.svg`; its folder is made, if
+      there is none.
 
-    **Raises:** as Matplotlib, for another ending or a folder that there is not.
+    **Raises:** `ValueError` for an ending that Matplotlib does not know.
 
     **Example:**
 
@@ -52,5 +54,6 @@ def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
     ```
     """
     figure = picture.figure.figure  # not a SubFigure
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200)
     plt.close(figure)
