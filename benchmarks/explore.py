@@ -62,7 +62,7 @@ class Main:
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "equilibrax.cli", "explore", "--no-show"]
         with subprocess.Popen([*command, "--port", str(port)]) as server:
-            while True:
+            while server.poll() is None:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
                     break

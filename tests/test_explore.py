@@ -49,17 +49,19 @@ def page():
     command = [sys.executable, "-m", "equilibrax.cli", "explore", "--no-show", "--port", str(port)]
     environment = os.environ | {"JAX_ENABLE_X64": "0"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
-        deadline = time.monotonic() + 300
-        while True:
-            assert server.poll() is None, server.stderr and server.stderr.read()
-            assert time.monotonic() < deadline, "the page is not served"
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}", server
-        server.kill()
+        try:
+            deadline = time.monotonic() + 300
+            while True:
+                assert server.poll() is None, server.stderr and server.stderr.read()
+                assert time.monotonic() < deadline, "the page is not served"
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}", server
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,7 @@ def test_wrong_entries_show_a_message_and_lose_nothing(opened):
 def test_the_page_fits_a_phone(opened):
     tab, _, _ = opened
     tab.set_viewport_size(PHONE)
-    time.sleep(1)
+    # The layout follows within moments.
+    tab.wait_for_function("document.scrollingElement.scrollWidth <= window.innerWidth")
     assert overflow(tab) <= 0
     assert clipped_pictures(tab) == []

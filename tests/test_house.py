@@ -141,10 +141,10 @@ def test_the_readme_and_ci_run_the_same_test_command():
 
 
 @pytest.mark.parametrize("example", blocks(README))
-def test_examples_of_the_readme(example):
+def test_examples_of_the_readme(example, tmp_path):
     """Each in its own process, in single precision as a reader would run it."""
     done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, check=False
+        [sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert expected_lines(example)

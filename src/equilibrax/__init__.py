@@ -99,7 +99,10 @@ def __getattr__(name: str):
     """`figures`, whose import of Matplotlib waits until a picture is wanted."""
     if name == "figures":
         return _import_module(".figures", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    hint = ""
+    if not name.startswith("_") and hasattr(_import_module(".figures", __name__), name):
+        hint = f"; pictures are in `figures`: figures.{name}"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
 
 
 _use_all_cores()

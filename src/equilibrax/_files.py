@@ -32,6 +32,9 @@ def write_whole(
         unfinished.unlink(missing_ok=True)
 
 
+ALLOW = "overwrite=True, --force on the command line, replaces it"
+
+
 def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = False) -> None:
     """Raise unless a file, or a `folder`, may come to stand here."""
     path = Path(path)
@@ -41,9 +44,9 @@ def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = Fal
         raise FileExistsError(f"{path} is a folder")
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
-            raise FileExistsError(f"{path} exists and is not empty")
+            raise FileExistsError(f"{path} exists and is not empty; {ALLOW}")
     elif path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists")
+        raise FileExistsError(f"{path} exists; {ALLOW}")
 
 
 @contextlib.contextmanager

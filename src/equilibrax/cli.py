@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import sys
@@ -514,7 +515,12 @@ class Explore:
                 "explore needs Panel: pip install 'equilibrax[explore]', or in a clone "
                 "pip install '.[explore]'"
             ) from error
-        serve(self.port, show=self.show)
+        try:
+            serve(self.port, show=self.show)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise ValueError(f"port {self.port} is in use; choose another with --port") from error
 
 
 Command = (

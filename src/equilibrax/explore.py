@@ -7,7 +7,9 @@ approximation's answer follow. The page is Panel's, served to this machine alone
 import asyncio
 import dataclasses
 import gc
+import html
 import io
+import socket
 import time
 from typing import Any
 
@@ -93,6 +95,11 @@ def learnt(network: RateNetwork, reach: float = 2.0) -> FeedForward | None:
     samples = sample_fixed_points(network, cube, PAIRS, key=jax.random.key(0))
     if samples.counts[Outcome.STABLE] < 2:
         return None
+    # The same number of pairs, however many are stable, so that one program serves.
+    names = ("inputs", "rates", "state", "outcome")
+    pairs = {name: jax.device_get(getattr(samples, name)) for name in names}
+    repeated = {n: jnp.asarray(np.resize(a, (PAIRS, *a.shape[1:]))) for n, a in pairs.items()}
+    samples = dataclasses.replace(samples, **repeated)
     model = FeedForward(2, HIDDEN, 2, key=jax.random.key(1))
     key = jax.random.key(2)
     return train(model, samples, optimizer=OPTIMIZER, steps=STEPS, key=key).model
@@ -151,7 +158,7 @@ class Plane:
             axes.set(xlim=(-view, view), ylim=(-view, view), xlabel="x₁", ylabel="x₂")
             self.canvas.draw()
             self.view, self.frame = view, self.canvas.copy_from_bbox(self.figure.bbox)
-        draw(shown, (0, 1), axes)
+        draw(shown, axes)
         self.canvas.restore_region(self.frame)
         inside = (*axes.images, *axes.collections, *axes.patches, *axes.lines)
         for artist in (*sorted(inside, key=lambda artist: artist.zorder), *axes.spines.values()):
@@ -214,16 +221,24 @@ class Page:
 
     async def follow(self, *_events: Any) -> None:
         """Answer a change at once, and learn the network once it has been left alone."""
-        if self.convention.value not in COMPILED:
+        self.changes += 1
+        mine = self.changes
+        if self.convention.value not in COMPILED and self.is_valid():
             self.text.object = "A convention that is new here is compiled, for some seconds ..."
             await asyncio.sleep(0.05)  # for the page to say so
         if not self.answer():
             return
-        self.changes += 1
-        mine = self.changes
         await asyncio.sleep(PAUSE)
         if mine == self.changes:
             self.learn()
+
+    def is_valid(self) -> bool:
+        """Whether the entries make a network."""
+        try:
+            self.setting().network()
+        except (ValueError, TypeError):
+            return False
+        return True
 
     def answer(self) -> bool:
         """Draw the plane and state the verdict; or say what is wrong, and leave all as it is."""
@@ -233,7 +248,7 @@ class Page:
             # Many small arrays: on the host, each costs next to nothing.
             shown = jax.device_get(seen(setting))
         except (ValueError, TypeError) as error:
-            self.message.param.update(object=str(error), visible=True)
+            self.message.param.update(object=html.escape(str(error)), visible=True)
             return False
         self.found = found = jax.tree.map(lambda a: a[0], shown.found)
         self.picture.object = self.plane.picture(shown, setting.view)
@@ -296,12 +311,19 @@ def serve(port: int = 5006, *, show: bool = True, threaded: bool = False) -> Any
     Everything is compiled before the address is given out.
     """
     pn.extension(notifications=False)
+    address = f"http://127.0.0.1:{port}"
+    # Before the wait for the compiler: whether the port can be had.
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind(("127.0.0.1", port))
+    print("compiling, for half a minute ...", flush=True)
     page()
     # What has been made by now stays: the collector need not look through it at every answer.
     gc.collect()
     gc.freeze()
+    print(f"{address} is open to this machine alone; Ctrl-C closes it", flush=True)
     return pn.serve(
         {"/": page}, address="127.0.0.1", port=port, show=show, threaded=threaded,
         title="equilibrax explore", websocket_origin=[f"127.0.0.1:{port}", f"localhost:{port}"],
-        verbose=True,
+        verbose=False,
     )  # fmt: skip

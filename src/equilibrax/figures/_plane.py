@@ -43,7 +43,8 @@ def phase_plane(
     Of a threshold-linear network all fixed points are drawn, enumerated up to 16 neurons, and the
     borders of its chambers, u_j(x) = 0, dotted; where there are no more than 8 neurons, chambers
     with a stable linear flow are blue, the others sand. For other dynamics fixed points are those
-    that Newton's method finds from a grid of 81 states on the plane.
+    that Newton's method finds from a grid of 81 states on the plane, and those where trajectories
+    come to rest.
 
     **Arguments:**
 
@@ -80,20 +81,20 @@ def phase_plane(
         method=method,
     )  # fmt: skip
     ax = axes_of(ax, (6.4, 4.4))
-    handles = draw(seen, components, ax)
+    handles = draw(seen, ax)
     ax.legend(handles=handles, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
-def draw(seen: Portrait, components: tuple[int, int], ax: Axes) -> list[Artist]:
+def draw(seen: Portrait, ax: Axes) -> list[Artist]:
     """A portrait that is computed already; what a legend would show."""
-    names = [f"x{_subscript(k + 1)}" for k in components]
+    place = list(seen.place)
+    names = [f"x{_subscript(k + 1)}" for k in place]
     _draw_section(ax, seen.section)
     handles: list[Artist] = [
         Line2D([], [], color=colour, ls=dash, lw=1.2, label=f"{name} at rest")
         for name, colour, dash in zip(names, NULLCLINES, DASHES, strict=True)
     ]
-    place = list(components)
     paths, outcomes = np.asarray(seen.paths)[..., place], np.asarray(seen.found.outcome)
     for path, outcome in zip(paths, outcomes, strict=True):
         colour = OUTCOMES[Outcome(outcome)]
@@ -104,7 +105,7 @@ def draw(seen: Portrait, components: tuple[int, int], ax: Axes) -> list[Artist]:
         for kind in Outcome
         if kind in outcomes
     ]
-    if seen.ellipses is not None:
+    if seen.ellipses is not None and np.isfinite(seen.ellipses).any():
         colour = OUTCOMES[Outcome.STABLE]
         for ellipse in np.asarray(seen.ellipses):
             face = to_rgba(colour, 0.18)

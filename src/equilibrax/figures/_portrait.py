@@ -1,6 +1,7 @@
 """What a phase portrait shows, computed: field, nullclines, chambers, fixed points, paths."""
 
-from typing import Any
+import operator
+from typing import Any, TypeGuard
 
 import diffrax
 import equinox as eqx
@@ -13,12 +14,13 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _checks
 from ..families._basins import distinct
 from ..fixed_points import FixedPoints, Flow, Outcome, enumerate_fixed_points, find_fixed_points
-from ..fixed_points._chambers import Chambers, chamber_index, has_table
+from ..fixed_points._chambers import Chambers, chamber_index, has_table, margin
 from ..fixed_points._enumerate import LARGEST
 from ..fixed_points._find import as_problem, as_states
 from ..fixed_points._flow import as_flow
 from ..fixed_points._stability import spectral_abscissa
-from ..networks import AbstractDynamics, is_threshold_linear
+from ..fixed_points._steps import in_lanes
+from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 
 GRID = 101
 """States along each side, where nullclines and chambers are sought."""
@@ -26,6 +28,8 @@ STARTS = 9
 """Newton's method starts from so many states along each side, where nothing can be enumerated."""
 PATH = 400
 """States along a path."""
+SAME = 1e-3
+"""Two roots are one if no component differs by more than this times max(1, |x|)."""
 TURNS = 3
 """Of a limit cycle that are followed."""
 DURATION = 20.0
@@ -37,6 +41,13 @@ class Points(eqx.Module):
 
     state: Float[np.ndarray, "k n"]
     outcome: Int[np.ndarray, " k"]
+
+    def with_others(self, others: "Points") -> "Points":
+        """These, and those of the others that are not among them."""
+        state = np.concatenate([self.state, others.state])
+        outcome = np.concatenate([self.outcome, others.outcome])
+        first, _ = distinct(state, np.ones(len(state), bool), SAME)
+        return Points(state[first], outcome[first])
 
 
 class Section(eqx.Module):
@@ -57,6 +68,7 @@ class Portrait(eqx.Module):
     found: FixedPoints
     paths: Float[Array, "starts path n"]
     ellipses: Float[Array, "stable angles 2"] | None
+    place: tuple[int, int] = eqx.field(static=True)
 
 
 def portrait(
@@ -89,6 +101,10 @@ def portrait(
         at = find_fixed_points(network, input, method=method).state
         at = jnp.where(jnp.isfinite(at), at, 0)
     at = as_states("at", jnp.zeros(n) if at is None else at, n).astype(network.dtype)
+    if at.ndim != 1:
+        _checks.fail("at", f"be one state, of shape ({n},)", f"has shape {at.shape}")
+    _checks.finite("at", at)
+
     low, high = _box(limits)
     points = _points(network, input, at, place, low, high, method)
     ellipses = _ellipses(network, input, points, method) if ellipsoids else None
@@ -97,8 +113,20 @@ def portrait(
         low, high = _around(points, ellipses, followed, place)
     if followed is None:
         followed = _follow(network, input, _border(at, place, low, high), method)
+    if not _enumerable(network):
+        # Where the trajectories rest, and once more on the plane that is drawn.
+        ends = _ends(followed[0])
+        again = _points(network, input, at, place, low, high, method)
+        points = points.with_others(ends).with_others(again)
     section = _section(network, input, at, place, low, high, method)
-    return Portrait(section, points, *followed, ellipses)
+    return Portrait(section, points, *followed, ellipses, place)
+
+
+def _ends(found: FixedPoints) -> Points:
+    """The fixed points that trajectories came to."""
+    state, outcome = jax.device_get((found.state, found.outcome))
+    rests = np.isin(outcome, (Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE))
+    return Points(state[rests], outcome[rests].astype(int))
 
 
 def _follow(network, input, starts: Array, method: Flow) -> tuple[FixedPoints, Array]:
@@ -113,7 +141,7 @@ def _follow(network, input, starts: Array, method: Flow) -> tuple[FixedPoints, A
 
 def _components(components: Any, n: int) -> tuple[int, int]:
     try:
-        first, second = (int(k) for k in components)
+        first, second = (operator.index(k) for k in components)
     except (TypeError, ValueError):
         first = second = -1
     if not (0 <= first < n and 0 <= second < n) or first == second:
@@ -145,7 +173,8 @@ def _around(points: Points, ellipses: Array | None, followed, place: tuple[int, 
         inside.append(np.asarray(followed[1])[:, 0][:, place])
     inside = np.concatenate(inside)
     low, high = np.nanmin(inside, axis=0), np.nanmax(inside, axis=0)
-    room = np.maximum(0.2 * (high - low), 0.2 * max(1e-3, *(high - low)))
+    room = 0.2 * np.maximum(high - low, np.max(high - low))
+    room = np.where(room > 0, room, 1.0)
     return low - room, high + room
 
 
@@ -163,38 +192,57 @@ def _on_plane(at: Array, place: tuple[int, int], pairs: Any) -> Array:
     return whole.at[..., place[0]].set(pairs[..., 0]).at[..., place[1]].set(pairs[..., 1])
 
 
+def _enumerable(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
+    return is_threshold_linear(network) and network.num_neurons <= LARGEST
+
+
 def _points(network, input, at, place, low, high, method: Flow) -> Points:
     """All fixed points where they can be enumerated; elsewhere those that Newton's method,
     damped, finds from a grid of states on the plane."""
-    if is_threshold_linear(network) and network.num_neurons <= LARGEST:
+    if _enumerable(network):
         every = jax.device_get(enumerate_fixed_points(network, input))
         state, abscissa = every.state[every.valid], every.abscissa[every.valid]
+        active = every.active[every.valid]
+        room = margin(in_lanes(network), active.T, jnp.asarray(state.T), input[:, None])
+        # On a threshold the flow beyond it has a say, too.
+        within = np.all(np.asarray(room) > 0, axis=0)
     else:
         axes = (np.linspace(low[k], high[k], STARTS) for k in (0, 1))
         starts = _on_plane(at, place, np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
         found = _newton(network, input, jnp.concatenate([at[None], starts]))
         state, converged, abscissa = jax.device_get(found)
-        # Doubtful digits of a root are those of Newton's last residual.
-        first, _ = distinct(state, converged, 1e-3)
-        state, abscissa = state[first], abscissa[first]
+        first, _ = distinct(state, converged, SAME)
+        state, abscissa, within = state[first], abscissa[first], True
     band = float(method.marginal_abscissa(network))
-    outcome = np.where(abscissa > band, Outcome.UNSTABLE, Outcome.MARGINAL)
-    return Points(state, np.where(abscissa < -band, Outcome.STABLE, outcome))
+    outcome = np.where((abscissa < -band) & within, Outcome.STABLE, Outcome.MARGINAL)
+    return Points(state, np.where(abscissa > band, Outcome.UNSTABLE, outcome))
 
 
 @eqx.filter_jit
 def _newton(network: AbstractDynamics, input, starts):
     """Roots of the drift from each start, whether they are, and the abscissa there."""
     solver = optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-8)
-    tolerance = jnp.sqrt(jnp.finfo(starts.dtype).eps)
+    unit = jnp.sqrt(jnp.finfo(starts.dtype).eps)
+
+    def step(x):
+        return jnp.linalg.solve(network.jacobian(x, input) * network.tau[:, None], -drift(x))
+
+    def drift(x):
+        return network.drift(x, input)
 
     def one(x0):
         done = optimistix.least_squares(
-            lambda x, i: network.drift(x, i), solver, x0, input, max_steps=64, throw=False
+            lambda x, _: drift(x), solver, x0, max_steps=64, throw=False
         )
         x = done.value
-        residual = jnp.max(jnp.abs(network.drift(x, input)))
-        good = residual <= tolerance * network.scale(x, input)
+        for _ in range(3):
+            better = x + step(x)
+            x = jnp.where(jnp.max(jnp.abs(drift(better))) < jnp.max(jnp.abs(drift(x))), better, x)
+        # A small residual alone may be the bottom of a valley; at a root, Newton's method stays.
+        residual = jnp.max(jnp.abs(drift(x)))
+        stays = jnp.max(jnp.abs(step(x))) <= unit * jnp.maximum(1, jnp.max(jnp.abs(x)))
+        exact = residual <= unit**2 * network.scale(x, input)
+        good = exact | (stays & (residual <= unit * network.scale(x, input)))
         return x, good, spectral_abscissa(network.jacobian(x, input), good)
 
     with jax.default_matmul_precision("highest"):
@@ -241,7 +289,10 @@ def _paths(network: AbstractDynamics, input, starts, duration):
 def _ellipses(network, input, points: Points, method: Flow) -> Float[Array, "stable angles 2"]:
     """The borders of the stable points' trapping ellipsoids: v'P v = bound, v = J (x - x*)."""
     stable = points.state[points.outcome == Outcome.STABLE]
-    return _trapping(network, input, stable, method)
+    # As many as there are chambers, so that one program serves.
+    places = np.full((4, 2), np.nan, stable.dtype)
+    places[: len(stable)] = stable
+    return _trapping(network, input, places, method)[: len(stable)]
 
 
 @eqx.filter_jit

@@ -62,10 +62,11 @@ def tuning(
     # > [0.  0.5]
     ```
     """
-    stimulus = np.asarray(_checks.floating("values", values))
-    shape = np.shape(inputs)
-    if len(shape) != 2:
-        _checks.fail("inputs", "have shape (m, k)", f"has shape {shape}")
+    stimulus = _checks.floating("values", values)
+    _checks.finite("values", stimulus)
+    stimulus, shape = np.asarray(stimulus), np.shape(inputs)
+    if len(shape) != 2 or not shape[0]:
+        _checks.fail("inputs", "have shape (m, k), m at least 1", f"has shape {shape}")
     if stimulus.shape != shape[:1]:
         must = f"have shape ({shape[0]},), one for each input"
         _checks.fail("values", must, f"has shape {stimulus.shape}")
@@ -75,8 +76,9 @@ def tuning(
     count = rates.shape[1]
     if neurons is None:
         neurons = sorted(set(np.linspace(0, count - 1, min(count, 8)).round().astype(int).tolist()))
+    neurons = [_checks.integer("neurons", j, minimum=0) for j in neurons]
     for j in neurons:
-        if not 0 <= j < count:
+        if j >= count:
             _checks.fail("neurons", f"be from 0 to {count - 1}", f"holds {j}")
     ax = axes_of(ax, (5.4, 3.6))
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(neurons)))

@@ -129,6 +129,10 @@ class FixedPoints(eqx.Module):
         """How many inputs ended in each outcome, in the enum's order."""
         return counts_of(self.outcome)
 
+    def describe(self) -> str:
+        """The counts in one line."""
+        return f"{self.outcome.size} inputs: {in_words(self.counts)}"
+
 
 class FixedPointError(RuntimeError):
     """Raised under `throw=True` when some inputs have no stable fixed point.
