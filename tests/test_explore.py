@@ -77,6 +77,14 @@ def opened(page):
         yield tab, asked, wrong
 
 
+def test_a_port_in_use_is_named(page):
+    port = page[0].rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "equilibrax.cli", "explore", "--no-show", "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"port {port} is in use; choose another with --port" in done.stderr
+
+
 def listening(pid: int) -> set[str]:
     """The addresses on which a process listens, as Linux writes them."""
     sockets = set()

@@ -47,6 +47,13 @@ def test_public_names():
     assert re.fullmatch(r"\d+\.\d+\.\d+", eqb.__version__)
 
 
+def test_a_picture_that_is_looked_for_in_the_wrong_place_is_named():
+    with pytest.raises(AttributeError, match=r"pictures are in `figures`: figures.phase_plane"):
+        eqb.phase_plane  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'phase_plain'$"):
+        eqb.phase_plain  # noqa: B018
+
+
 def imports(path):
     """Modules of this package that a file imports, as paths relative to it."""
     package = path.relative_to(PACKAGE).with_suffix("").parts[:-1]

@@ -138,9 +138,34 @@ def test_a_plane_through_a_larger_network(reference):
     assert len(seen.points.state) == int(every.valid.sum())
     rest = eqb.find_fixed_points(reference, drive).state
     section = seen.section
+    elsewhere = portrait(reference, drive, components=(0, 2), at=rest + 1.0).section
+    assert not np.allclose(elsewhere.drift, section.drift)
     x = rest.at[0].set(section.first[20]).at[2].set(section.second[70])
     expected = reference.drift(x, drive)[jnp.asarray([0, 2])]
     np.testing.assert_allclose(section.drift[70, 20], expected, atol=1e-9)
+
+
+def test_on_a_threshold_nothing_is_stable():
+    """Without input the origin is where all chambers meet; one of them runs away."""
+    seen = portrait(eqb.two_neuron(2.0, 0.0), jnp.zeros(2))
+    np.testing.assert_array_equal(seen.points.state, [[0, 0]])
+    assert seen.points.outcome.tolist() == [eqb.Outcome.MARGINAL]
+    # Nothing else to be seen: the plane is still wide enough to see it.
+    assert np.ptp(seen.section.first) == pytest.approx(2.0)
+
+
+def test_a_valley_is_not_a_root_and_roots_are_found_where_trajectories_lead():
+    """dx/dt = x^2 + e has no root; x - x^3 / 100 has 0 and, where the paths end, 10 and -10."""
+    without = portrait(lambda t, x, i: jnp.stack([x[0] ** 2 + 1e-9, -x[1]]), jnp.zeros(2),
+                       limits=((-1, 1), (-1, 1)))  # fmt: skip
+    assert len(without.points.state) == 0
+    starts = jnp.asarray([[1.0, 0.5], [-1.0, 0.5]])
+    far = portrait(lambda t, x, i: jnp.stack([x[0] - 0.01 * x[0] ** 3, -x[1]]), jnp.zeros(2),
+                   x0=starts)  # fmt: skip
+    order = np.argsort(far.points.state[:, 0])
+    np.testing.assert_allclose(far.points.state[order], [[-10, 0], [0, 0], [10, 0]], atol=1e-6)
+    stable, unstable = eqb.Outcome.STABLE, eqb.Outcome.UNSTABLE
+    assert far.points.outcome[order].tolist() == [stable, unstable, stable]
 
 
 def test_a_runaway_does_not_set_the_limits():
@@ -163,6 +188,9 @@ def test_a_runaway_does_not_set_the_limits():
         ({"limits": ((0, 1),)}, "`limits` must be"),
         ({"limits": "wide"}, "`limits` must be"),
         ({"at": jnp.ones(3)}, "`at` must have shape"),
+        ({"at": jnp.ones((1, 2))}, "`at` must be one state"),
+        ({"at": jnp.asarray([1.0, jnp.nan])}, "`at` must be finite"),
+        ({"components": (0.0, 1.0)}, "`components` must be two different components"),
         ({"network": eqb.supralinear(), "ellipsoids": True}, "`ellipsoids` must"),
     ],
 )  # fmt: skip
