@@ -72,7 +72,9 @@ def test_reproduce_refuses_a_folder_with_something_in_it(reproduced):
     }
     done = run("reproduce", "--out", "results", cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["equilibrax: results exists and is not empty"]
+    [line] = done.stderr.splitlines()
+    assert line.startswith("equilibrax: results exists and is not empty; ")
+    assert "--force" in line
     after = {f: (folder / "results" / f).stat().st_mtime_ns for f in os.listdir(folder / "results")}
     assert before == after
 

@@ -32,7 +32,8 @@ def write_whole(
         unfinished.unlink(missing_ok=True)
 
 
-ALLOW = "overwrite=True, --force on the command line, replaces it"
+ALLOW = "overwrite=True (--force on the command line) writes there all the same"
+"""What a user who meant it can do."""
 
 
 def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = False) -> None:
