@@ -36,7 +36,8 @@ from equilibrax import figures
 # ## The network
 #
 # Two excitatory partitions, A (neurons 1, 2) and B (3, 4), share one global inhibitory neuron (5):
-# $\lbrace N, w_E, w_I, b \rbrace = \lbrace 5, 2.5, 8, 0 \rbrace$. Rows are targets, columns are sources.
+# $\lbrace N, w_E, w_I, b \rbrace = \lbrace 5, 2.5, 8, 0 \rbrace$. Rows are targets,
+# columns are sources.
 
 # %%
 network = eqb.partitioned(partitions=(2, 2), w_e=2.5, w_i=8.0)
