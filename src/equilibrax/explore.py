@@ -11,7 +11,7 @@ import html
 import io
 import socket
 import time
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,9 @@ from .figures._plane import draw
 from .figures._portrait import Portrait, portrait
 from .fixed_points import FixedPoints, Outcome
 from .networks import RateNetwork
+from .networks._network import Convention
 from .sampling import UniformCube, sample_fixed_points
 
-CONVENTIONS = ("voltage", "activity", "recurrent")
 COMPILED: set[str] = set()
 """Conventions that this process has drawn already."""
 HIDDEN, PAIRS, STEPS = 32, 16_384, 4000
@@ -152,7 +152,7 @@ class Plane:
     def picture(self, shown: Portrait, view: float) -> bytes:
         """The picture, as the bytes of a file."""
         axes = self.axes
-        for artist in (*axes.lines, *axes.patches, *axes.collections, *axes.images):
+        for artist in (*axes.lines, *axes.patches, *axes.collections):
             artist.remove()
         if view != self.view:
             axes.set(xlim=(-view, view), ylim=(-view, view), xlabel="x₁", ylabel="x₂")
@@ -160,7 +160,7 @@ class Plane:
             self.view, self.frame = view, self.canvas.copy_from_bbox(self.figure.bbox)
         draw(shown, axes)
         self.canvas.restore_region(self.frame)
-        inside = (*axes.images, *axes.collections, *axes.patches, *axes.lines)
+        inside = (*axes.collections, *axes.patches, *axes.lines)
         for artist in (*sorted(inside, key=lambda artist: artist.zorder), *axes.spines.values()):
             axes.draw_artist(artist)
         # A JPEG of full colour resolution: a third of the time that PNG takes to be packed.
@@ -192,7 +192,7 @@ class Page:
         self.bias = pn.widgets.TextInput(name="thresholds", value=first.bias, width=140)
         self.tau = pn.widgets.TextInput(name="time constants", value=first.tau, width=140)
         self.convention = pn.widgets.Select(
-            name="convention", options=list(CONVENTIONS), value=first.convention, width=300
+            name="convention", options=list(get_args(Convention)), value=first.convention, width=300
         )
         self.plane = Plane()
         self.picture = pn.pane.JPG(
@@ -211,7 +211,6 @@ class Page:
 
     def setting(self) -> Setting:
         """What sliders and entries hold now."""
-
         sliders = (*self.weights, *self.input, *self.start)
         a, b, c, d, i1, i2, x1, x2 = (float(slider.value) for slider in sliders)  # pyright: ignore
         return Setting(

@@ -15,7 +15,7 @@ from ..networks import AbstractDynamics
 from ._portrait import Portrait, Section, portrait
 from ._style import OUTCOMES, axes_of
 
-NULLCLINES = ("#222222", "#222222")
+NULLCLINE = "#222222"
 DASHES = ("-", (0, (5, 2)))
 ARROWS = 16
 CALM, RESTLESS = "#EAF2F8", "#FBF3E6"
@@ -92,8 +92,8 @@ def draw(seen: Portrait, ax: Axes) -> list[Artist]:
     names = [f"x{_subscript(k + 1)}" for k in place]
     _draw_section(ax, seen.section)
     handles: list[Artist] = [
-        Line2D([], [], color=colour, ls=dash, lw=1.2, label=f"{name} at rest")
-        for name, colour, dash in zip(names, NULLCLINES, DASHES, strict=True)
+        Line2D([], [], color=NULLCLINE, ls=dash, lw=1.2, label=f"{name} at rest")
+        for name, dash in zip(names, DASHES, strict=True)
     ]
     paths, outcomes = np.asarray(seen.paths)[..., place], np.asarray(seen.found.outcome)
     for path, outcome in zip(paths, outcomes, strict=True):
@@ -160,7 +160,7 @@ def _draw_section(ax: Axes, section: Section):
         clim=(0, 1), pivot="mid", scale=1.3 * ARROWS, width=0.0026, headwidth=4, zorder=1,
     )  # fmt: skip
     for k in (0, 1):
-        _zero(ax, first, second, drift[..., k], NULLCLINES[k], DASHES[k], 1.2)
+        _zero(ax, first, second, drift[..., k], NULLCLINE, DASHES[k], 1.2)
 
 
 def _line(ax: Axes, points: np.ndarray, **style):

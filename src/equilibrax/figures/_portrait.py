@@ -114,10 +114,11 @@ def portrait(
     if followed is None:
         followed = _follow(network, input, _border(at, place, low, high), method)
     if not _enumerable(network):
-        # Where the trajectories rest, and once more on the plane that is drawn.
-        ends = _ends(followed[0])
-        again = _points(network, input, at, place, low, high, method)
-        points = points.with_others(ends).with_others(again)
+        points = points.with_others(_ends(followed[0]))
+        if limits is None:
+            # Once more, on the plane that is drawn.
+            again = _points(network, input, at, place, low, high, method)
+            points = points.with_others(again)
     section = _section(network, input, at, place, low, high, method)
     return Portrait(section, points, *followed, ellipses, place)
 
