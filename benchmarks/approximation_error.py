@@ -3,8 +3,6 @@
 - `widths`: the least test error of many restarts with 5, 16, 64, 128 and 512 hidden units, its
   spread, winner agreement and switch; two million pairs, batches of 1024.
 - `data`: 64 hidden units from 10^4 to 2 10^6 pairs, and live ones, with the same steps.
-- `boundaries`: 5 and 64 units, from 10^5 inputs of the cube, and from as many of which a half is
-  drawn near boundaries: what that buys, over several seeds.
 - `bounds`: a proven bound on the error over the cube, beside the largest error that search finds.
 
 Writes approximation_error.json.
@@ -12,7 +10,6 @@ Writes approximation_error.json.
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -104,35 +101,6 @@ def by_data(train: eqb.Samples, validation: eqb.Samples, test: eqb.Samples) -> l
     return rows
 
 
-def by_sampling(validation: eqb.Samples, test: eqb.Samples, seeds: int) -> list[dict]:
-    """Inputs of the cube against inputs near boundaries, at the same number of settled inputs."""
-    ways: dict[str, Callable] = {
-        "cube": eqb.sample_fixed_points,
-        "half near boundaries": eqb.sample_near_boundaries,
-    }
-    rows = []
-    for hidden, restarts in ((5, 32), (64, 4)):
-        for way, sample in ways.items():
-            for seed in range(seeds):
-                key = jax.random.key(100 + seed)
-                data = sample(NETWORK, CUBE, 100_000, key=key)
-                runs = eqb.train_many(
-                    data, hidden=hidden, restarts=restarts, learning_rates=(0.02,), steps=20_000,
-                    batch_size=BATCH, key=key, validation=validation,
-                )  # fmt: skip
-                line = eqb.decision_boundary(test, runs.model)
-                rows.append(
-                    {
-                        "hidden": hidden, "sampling": way, "seed": seed, **tested(runs.model, test),
-                        "angle_to_recurrent": float(line.angle[1] - line.angle[0]),
-                        "offset_to_recurrent": float(line.offset[1] - line.offset[0]),
-                        "misclassified": np.asarray(line.misclassified).tolist(),
-                    }
-                )  # fmt: skip
-                print({k: v for k, v in rows[-1].items() if k != "misclassified"}, flush=True)
-    return rows
-
-
 def bounds(train: eqb.Samples) -> list[dict]:
     """Proof against search, where there is one stable fixed point for each input and where not."""
     unique = eqb.partitioned(w_e=0.4, w_i=1.0)
@@ -174,8 +142,6 @@ class ApproximationError:
     """Folder for the results."""
     pairs: int = 2_000_000
     """Pairs to train on."""
-    seeds: int = 3
-    """Of the comparison of samplings."""
 
     def run(self) -> None:
         """Train, measure, and write JSON."""
@@ -184,7 +150,6 @@ class ApproximationError:
             "hardware": hardware(),
             "widths": by_width(train, validation, test),
             "data": by_data(train, validation, test),
-            "boundaries": by_sampling(validation, test, self.seeds),
             "bounds": bounds(train),
         }
         write_json(self.out / "approximation_error.json", report)

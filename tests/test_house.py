@@ -24,7 +24,7 @@ PUBLIC = {
     "AbstractInputs", "Approximation", "Enumeration", "Evaluation", "enumerate_fixed_points", "is_unique",
     "settled_event", "FeedForward", "FixedPointError",
     "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "SampleStore", "DecisionBoundary", "NoiseRejection", "decision_boundary", "jackknife", "mutual_information", "noise_rejection", "unsettled_behaviour",
-    "export_onnx", "export_stablehlo", "load_approximation", "ErrorBound", "error_bound", "sample_near_boundaries", "LiveSamples", "Training", "Trainings",
+    "export_onnx", "export_stablehlo", "load_approximation", "ErrorBound", "error_bound", "LiveSamples", "Training", "Trainings",
     "UniformCube", "Verified", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
     "from_graph", "load_model", "mixture_line", "normalised_error",
     "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "open_samples",

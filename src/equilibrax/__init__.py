@@ -87,7 +87,6 @@ from .sampling import (
     mixture_line as mixture_line,
     open_samples as open_samples,
     sample_fixed_points as sample_fixed_points,
-    sample_near_boundaries as sample_near_boundaries,
     sample_to_store as sample_to_store,
 )
 

@@ -1,8 +1,8 @@
 """Many inputs: their distributions, and the pairs (input, fixed point) that train.
 
-`_inputs` draws, `_sample` settles and keeps what is stable, `_near` draws more where the answer
-changes, `_live` stands for pairs that are not kept. `_store` keeps them on disk: `_header` says
-with which settings, `_shards` holds the rows, `_mesh` knows the devices and hosts.
+`_inputs` draws, `_sample` settles and keeps what is stable, `_live` stands for pairs that are not
+kept. `_store` keeps them on disk: `_header` says with which settings, `_shards` holds the rows,
+`_mesh` knows the devices and hosts.
 """
 
 from ._header import arguments_of as arguments_of
@@ -13,7 +13,6 @@ from ._inputs import (
     mixture_line as mixture_line,
 )
 from ._live import LiveSamples as LiveSamples
-from ._near import sample_near_boundaries as sample_near_boundaries
 from ._sample import (
     Samples as Samples,
     rows_of as rows_of,

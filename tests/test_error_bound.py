@@ -1,4 +1,4 @@
-"""Sampling near boundaries, and proven bounds on an approximation's error."""
+"""Proven bounds on an approximation's error."""
 
 import equinox as eqx
 import jax
@@ -8,83 +8,11 @@ import pytest
 from oracles import enumerate_voltage
 
 import equilibrax as eqb
-from equilibrax import Outcome
 from equilibrax.approximation._bound import _Program
 
 KEY = jax.random.key(5)
-CUBE = eqb.UniformCube(-1.0, 1.0)
 UNIQUE = eqb.two_neuron(0.3, -0.5)
 """One stable fixed point for every input."""
-
-
-@pytest.fixture(scope="module")
-def near(reference):
-    return eqb.sample_near_boundaries(reference, CUBE, 2048, key=KEY, share=0.8, halvings=7)
-
-
-def test_the_cost_is_the_number_of_draws_and_all_pairs_are_fixed_points(near, reference):
-    assert near.drawn == sum(near.counts.values()) == 2048
-    assert near.counts[Outcome.STABLE] == len(near) == 2048
-    residual = jax.vmap(reference.drift)(near.state, near.inputs)
-    assert float(jnp.abs(residual).max()) < 1e-12
-    assert float(jnp.abs(near.inputs).max()) <= 1
-
-
-def test_inputs_lie_closer_to_faces_and_to_other_basins(near, reference, samples):
-    def margins(these):
-        return np.abs(np.asarray(jax.vmap(reference.drive)(these.state, these.inputs))).min(1)
-
-    assert np.quantile(margins(near), 0.1) < 0.5 * np.quantile(margins(samples), 0.1)
-
-    # The winner changes within a small step, found with the engine itself.
-    def contested(these):
-        step = 0.02 * np.asarray([1.0, 1.0, -1.0, -1.0, 0.0])
-        rows = np.asarray(these.inputs)[:512]
-        ends = [eqb.find_fixed_points(reference, rows + sign * step).rates for sign in (-1, 1)]
-        first, second = (np.asarray(eqb.winner(rates, (2, 2))) for rates in ends)
-        return ((first != second) & (first >= 0) & (second >= 0)).mean()
-
-    assert contested(near) > 3 * contested(samples)
-
-
-def test_halving_ends_at_the_boundary_in_closed_form():
-    """Two neurons that inhibit each other strongly: from zero the larger input wins."""
-    from equilibrax.sampling._near import Ends, _halve
-
-    network = eqb.two_neuron(0.0, -2.0)
-    rng = np.random.default_rng(0)
-    left, right = rng.uniform(0.2, 1, (2, 64, 2))
-    left, right = np.sort(left, axis=1)[:, ::-1], np.sort(right, axis=1)
-    found = [eqb.find_fixed_points(network, i) for i in (left, right)]
-    ends = Ends(jnp.asarray(left), jnp.asarray(right), found[0].rates, found[1].rates)
-    for _ in range(20):
-        middle = (ends.left + ends.right) / 2
-        ends = _halve(ends, middle, eqb.find_fixed_points(network, middle))
-    # i1 = i2, where the jump is as large as the larger rate itself.
-    np.testing.assert_allclose(ends.left[:, 0], ends.left[:, 1], rtol=0, atol=1e-5)
-
-
-def test_faces_are_reached_to_rounding_without_jitter(reference, monkeypatch, samples):
-    from equilibrax.sampling import _near, rows_of
-
-    monkeypatch.setattr(_near, "SPREAD", 0.0)
-    method = eqb.Flow(abscissa=False)
-    drawn = rows_of(samples, slice(0, 512))
-    i = _near.to_faces(reference, drawn, 512, KEY)
-    found = eqb.find_fixed_points(reference, i, method=method)
-    margin = np.abs(np.asarray(jax.vmap(reference.drive)(found.state, i))).min(1)
-    before = np.abs(np.asarray(jax.vmap(reference.drive)(drawn.state, drawn.inputs))).min(1)
-    # Elsewhere the step crosses into another basin on its way.
-    assert (margin < 1e-9).mean() > 0.8
-    assert (margin < before).mean() > 0.9
-
-
-def test_bad_samplings(reference):
-    with pytest.raises(ValueError, match="`share` must be a number above 0 and below 1"):
-        eqb.sample_near_boundaries(reference, CUBE, 100, key=KEY, share=1.5)
-    runaway = eqb.two_neuron(1.5, 0.0)
-    with pytest.raises(ValueError, match="DIVERGED"):
-        eqb.sample_near_boundaries(runaway, eqb.UniformCube(0.5, 1.0), 100, key=KEY)
 
 
 def test_rectified_units_are_encoded_exactly():
