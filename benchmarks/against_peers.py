@@ -34,7 +34,7 @@ from peers import ATOL, OTHERS, RTOL, T1, importable, scipy_one_by_one
 import equilibrax as eqb
 from equilibrax._devices import mesh_for, on_each_device, rows_over
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, timed
+from equilibrax.commands.benchmark import hardware, timed
 
 
 def near_the_edge(n: int) -> eqb.RateNetwork:

@@ -20,7 +20,7 @@ import tyro
 import equilibrax as eqb
 from equilibrax._files import write_json
 from equilibrax.approximation import cosine_adam
-from equilibrax.benchmark import hardware
+from equilibrax.commands.benchmark import hardware
 
 NETWORK = eqb.partitioned()
 CUBE = eqb.UniformCube(-1.0, 1.0)

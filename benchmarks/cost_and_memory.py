@@ -16,7 +16,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, in_own_process, peak_memory, timed
+from equilibrax.commands.benchmark import hardware, in_own_process, peak_memory, timed
 
 
 def one_size(count: int, repeats: int) -> dict[str, float]:

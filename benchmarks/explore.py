@@ -18,7 +18,7 @@ import tyro
 from playwright.sync_api import sync_playwright
 
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware
+from equilibrax.commands.benchmark import hardware
 
 PRESS = """async () => {
     // Until the picture that follows this press is decoded.
@@ -60,7 +60,7 @@ class Main:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "-m", "equilibrax.cli", "explore", "--no-show"]
+        command = [sys.executable, "-m", "equilibrax.commands.cli", "explore", "--no-show"]
         with subprocess.Popen([*command, "--port", str(port)]) as server:
             while server.poll() is None:
                 try:

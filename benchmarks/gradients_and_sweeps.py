@@ -24,7 +24,7 @@ from against_peers import naive
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, in_own_process, peak_memory, timed
+from equilibrax.commands.benchmark import hardware, in_own_process, peak_memory, timed
 
 NETWORKS = {
     "reference, n = 5": (eqb.partitioned, 200_000),

@@ -28,7 +28,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, in_own_process, peak_memory
+from equilibrax.commands.benchmark import hardware, in_own_process, peak_memory
 
 MARGIN = 0.2
 """The abscissa is to be below minus this, in 1 / tau."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 import tyro
 
-from equilibrax.cli import Benchmark
+from equilibrax.commands.cli import Benchmark
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, in_own_process, peak_memory, timed
+from equilibrax.commands.benchmark import hardware, in_own_process, peak_memory, timed
 
 
 def one_run(kind: str, count: int, folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
-from equilibrax.benchmark import hardware, timed
+from equilibrax.commands.benchmark import hardware, timed
 
 BATCH = 256
 RATE = 0.01

@@ -16,7 +16,7 @@ import tyro
 import equilibrax as eqb
 from equilibrax._files import write_json
 from equilibrax.approximation import forward
-from equilibrax.benchmark import hardware, timed
+from equilibrax.commands.benchmark import hardware, timed
 
 
 def compare(name: str, network, hidden: int, count: int, repeats: int) -> dict:

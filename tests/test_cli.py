@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import equilibrax as eqb
-from equilibrax import cli
+from equilibrax.commands import cli
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def run(*args, cwd, **environment):
-    command = [sys.executable, "-m", "equilibrax.cli", *map(str, args)]
+    command = [sys.executable, "-m", "equilibrax.commands.cli", *map(str, args)]
     return subprocess.run(
         command,
         cwd=cwd,
@@ -227,7 +227,7 @@ def test_benchmark(tmp_path, capsys, monkeypatch):
 
 
 def test_benchmark_marks_what_it_extrapolates():
-    from equilibrax.benchmark import solve_vs_forward
+    from equilibrax.commands.benchmark import solve_vs_forward
 
     cells = solve_vs_forward((1, 40, 80), (2,), repeats=1, limit_s=1e-9, key=jax.random.key(0))
     assert [cell["solve"]["extrapolated"] for cell in cells] == [False, True, True]

@@ -13,7 +13,9 @@ import pytest
 from browser import DESKTOP, PHONE, browser, clipped_pictures, needs_browser, overflow
 
 import equilibrax as eqb
-from equilibrax import explore
+from equilibrax.commands import explore
+
+COMMAND = "equilibrax.commands.cli"
 
 
 def test_a_setting_is_its_network():
@@ -46,7 +48,7 @@ def page():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "equilibrax.cli", "explore", "--no-show", "--port", str(port)]
+    command = [sys.executable, "-m", COMMAND, "explore", "--no-show", "--port", str(port)]
     environment = os.environ | {"JAX_ENABLE_X64": "0"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
@@ -79,7 +81,7 @@ def opened(page):
 
 def test_a_port_in_use_is_named(page):
     port = page[0].rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "equilibrax.cli", "explore", "--no-show", "--port", port]
+    command = [sys.executable, "-m", COMMAND, "explore", "--no-show", "--port", port]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"port {port} is in use; choose another with --port" in done.stderr

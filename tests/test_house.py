@@ -15,7 +15,7 @@ import equilibrax as eqb
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
 ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_settings", "_resumable", "networks", "fixed_points", "families", "sampling", "approximation",
-         "figures", "benchmark", "reproduce", "study", "explore", "cli"]  # fmt: skip
+         "figures", "commands"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
 PUBLIC = {

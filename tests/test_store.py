@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import equilibrax as eqb
-from equilibrax import Outcome, cli
+from equilibrax import Outcome
+from equilibrax.commands import cli
 from equilibrax.sampling._inputs import draw_inputs, key_of_block
 from equilibrax.sampling._mesh import settle_shards
 

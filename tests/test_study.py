@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import equilibrax as eqb
-from equilibrax import figures, study as programme
+from equilibrax import figures
+from equilibrax.commands import study as programme
 
 PLAN = {"draws": 1000, "steps": 60, "restarts": 2}
 

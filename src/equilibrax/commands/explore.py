@@ -21,14 +21,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import figures
-from .approximation import FeedForward, cosine_adam, train
-from .figures._plane import draw
-from .figures._portrait import Portrait, portrait
-from .fixed_points import FixedPoints, Outcome
-from .networks import RateNetwork
-from .networks._network import Convention
-from .sampling import UniformCube, sample_fixed_points
+from .. import figures
+from ..approximation import FeedForward, cosine_adam, train
+from ..figures._plane import draw
+from ..figures._portrait import Portrait, portrait
+from ..fixed_points import FixedPoints, Outcome
+from ..networks import RateNetwork
+from ..networks._network import Convention
+from ..sampling import UniformCube, sample_fixed_points
 
 COMPILED: set[str] = set()
 """Conventions that this process has drawn already."""

@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from . import _checks
-from ._devices import num_cores
-from ._progress import progress_bar
-from .approximation import approximate, forward
-from .fixed_points import Flow, find_fixed_points
-from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
-from .sampling import UniformCube, sample_fixed_points
+from .. import _checks
+from .._devices import num_cores
+from .._progress import progress_bar
+from ..approximation import approximate, forward
+from ..fixed_points import Flow, find_fixed_points
+from ..networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from ..sampling import UniformCube, sample_fixed_points
 
 
 def hardware() -> dict[str, Any]:

@@ -20,10 +20,10 @@ import tyro
 from jax.errors import JaxRuntimeError
 from tyro.conf import subcommand
 
-from . import benchmark as timing, figures, reproduce as paper, study as programme
-from ._files import check_absent, whole_folder, write_json
-from ._resumable import DamagedSettings
-from .approximation import (
+from .. import figures
+from .._files import check_absent, whole_folder, write_json
+from .._resumable import DamagedSettings
+from ..approximation import (
     FeedForward,
     approximate,
     cosine_adam,
@@ -34,9 +34,10 @@ from .approximation import (
     save_model,
     train,
 )
-from .fixed_points import Flow
-from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
-from .sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
+from ..fixed_points import Flow
+from ..networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from ..sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
+from . import benchmark as timing, reproduce as paper, study as programme
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from . import _checks, figures
-from ._files import whole_folder, write_json
-from ._progress import progress_bar
-from .approximation import (
+from .. import _checks, figures
+from .._files import whole_folder, write_json
+from .._progress import progress_bar
+from ..approximation import (
     Trainings,
     approximate,
     competition,
@@ -29,10 +29,10 @@ from .approximation import (
     train_many,
     unsettled_behaviour,
 )
+from ..fixed_points import Outcome
+from ..networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from ..sampling import Samples, UniformCube, mixture_line, rows_of, sample_fixed_points
 from .benchmark import hardware
-from .fixed_points import Outcome
-from .networks import RateNetwork, partitioned, random_ei, ring, two_neuron
-from .sampling import Samples, UniformCube, mixture_line, rows_of, sample_fixed_points
 
 CUBE = UniformCube(-1.0, 1.0)
 

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _checks, figures
-from ._files import whole_folder, write_json
-from .approximation import approximate, competition, partition_sums, save_model, switch_point
+from .. import _checks, figures
+from .._files import whole_folder, write_json
+from ..approximation import approximate, competition, partition_sums, save_model, switch_point
+from ..fixed_points import find_fixed_points
+from ..networks import RateNetwork, partitioned
+from ..sampling import UniformCube, mixture_line, sample_fixed_points, split
 from .benchmark import hardware
-from .fixed_points import find_fixed_points
-from .networks import RateNetwork, partitioned
-from .sampling import UniformCube, mixture_line, sample_fixed_points, split
 
 ORACLES = {
     "stable": 1.0,
