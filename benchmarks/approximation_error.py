@@ -65,7 +65,7 @@ def by_width(train: eqb.Samples, validation: eqb.Samples, test: eqb.Samples) -> 
         errors = np.asarray(runs.errors)
         least = int(np.argmin(errors))
         switches = [
-            float(eqb.switch_point(runs[k].batch(LINE), MIXTURE, NETWORK.partitions))
+            float(eqb.metrics.switch_point(runs[k].batch(LINE), MIXTURE, NETWORK.partitions))
             for k in range(restarts)
         ]
         rows.append(
@@ -118,7 +118,7 @@ def bounds(train: eqb.Samples) -> list[dict]:
                 optimizer=cosine_adam(10_000),
             )  # fmt: skip
             started = time.perf_counter()
-            found = eqb.error_bound(
+            found = eqb.metrics.error_bound(
                 network, runs.model, key=jax.random.key(5), time_limit=300.0, search=60_000
             )
             rows.append(

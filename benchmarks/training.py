@@ -138,9 +138,10 @@ class Throughput:
         net = results["pytorch"]
         with torch.no_grad():
             output = net(torch.tensor(np.asarray(data.inputs))).numpy()
+        outputs = {"train": trained.model.batch(data.inputs), "pytorch": jnp.asarray(output)}
         errors = {
-            "train": float(eqb.normalised_error(trained.model.batch(data.inputs), data.rates)),
-            "pytorch": float(eqb.normalised_error(jnp.asarray(output), data.rates)),
+            name: float(eqb.metrics.normalised_error(output, data.rates))
+            for name, output in outputs.items()
         }
         assert errors["pytorch"] < 1.5 * errors["train"] < 2.25 * errors["pytorch"], errors
         times = {way: [] for way in ways}

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import equilibrax as eqb
-from equilibrax import figures
+from equilibrax import figures, metrics
 
 network = eqb.partitioned()
 keys = jax.random.split(jax.random.key(0), 3)
@@ -51,9 +51,11 @@ for trained in runs.values():
 # response.
 
 # %%
-rows = {"recurrent": eqb.jackknife(eqb.competition, test)}
+rows = {"recurrent": metrics.jackknife(metrics.competition, test)}
 for size, trained in runs.items():
-    rows[f"{size} hidden"] = eqb.jackknife(lambda s, m=trained.model: eqb.competition(s, m), test)
+    rows[f"{size} hidden"] = metrics.jackknife(
+        lambda s, m=trained.model: metrics.competition(s, m), test
+    )
 print(" " * 16 + "".join(f"{name:>18}" for name in rows))
 for name in ("one_active", "several_active", "none_active", "suppression", "gain", "linearity"):
     cells = [f"{value[name]:.3f} +- {error[name]:.3f}" for value, error in rows.values()]
@@ -75,7 +77,7 @@ plt.show()
 # loser's summed rate over the winner's, by the difference of the rectified input sums.
 
 # %%
-sums = eqb.partition_sums(jax.nn.relu(test.inputs), network.partitions)
+sums = metrics.partition_sums(jax.nn.relu(test.inputs), network.partitions)
 contest = np.abs(np.asarray(sums[:, 0] - sums[:, 1]))
 edges = np.linspace(0, 1.5, 11)
 fig, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
@@ -85,7 +87,7 @@ outputs |= {
     f"{size} hidden units": trained.model.batch(test.inputs) for size, trained in runs.items()
 }
 for (name, rates), (colour, style) in zip(outputs.items(), styles, strict=True):
-    parts = np.sort(np.asarray(eqb.partition_sums(rates, network.partitions)), axis=1)
+    parts = np.sort(np.asarray(metrics.partition_sums(rates, network.partitions)), axis=1)
     has = parts[:, 1] > 0
     shares = [
         parts[has & (contest >= a) & (contest < b), 0].sum()

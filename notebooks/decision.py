@@ -22,7 +22,7 @@ import jax
 import matplotlib.pyplot as plt
 
 import equilibrax as eqb
-from equilibrax import figures
+from equilibrax import figures, metrics
 
 network = eqb.partitioned()
 keys = jax.random.split(jax.random.key(0), 4)
@@ -46,8 +46,8 @@ models = {
 # the recurrent network: the decision is close to, but not exactly, a comparison of the two sums.
 
 # %%
-sums = eqb.partition_sums(test.inputs[:4000], network.partitions)
-won = eqb.winner(test.rates[:4000], network.partitions)
+sums = metrics.partition_sums(test.inputs[:4000], network.partitions)
+won = metrics.winner(test.rates[:4000], network.partitions)
 fig, ax = plt.subplots(figsize=(4.4, 4.2), layout="constrained")
 for k, colour in enumerate((figures.BLUE, figures.ORANGE)):
     ax.scatter(*sums[won == k].T, s=4, lw=0, color=colour, label="AB"[k] + " wins", rasterized=True)
@@ -61,7 +61,7 @@ plt.show()
 
 # %%
 found = {
-    name: eqb.jackknife(lambda s, m=model: eqb.decision_boundary(s, m), test)
+    name: metrics.jackknife(lambda s, m=model: metrics.decision_boundary(s, m), test)
     for name, model in models.items()
 }
 value, error = found["5 hidden units"]
@@ -96,7 +96,7 @@ plt.show()
 mixture = jax.numpy.linspace(0, 1, 1001)
 line = eqb.mixture_line(network.partitions, 5, mixture)
 for name, model in models.items():
-    switch = eqb.switch_point(model.batch(line), mixture, network.partitions)
+    switch = metrics.switch_point(model.batch(line), mixture, network.partitions)
     print(f"{name:15} switch at {switch:.3f}")
 
 # %% [markdown]

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import equilibrax as eqb
-from equilibrax import figures
+from equilibrax import figures, metrics
 
 network = eqb.partitioned()
 keys = jax.random.split(jax.random.key(0), 5)
@@ -35,7 +35,7 @@ model = eqb.train_many(samples, hidden=5, restarts=32, steps=6000, key=keys[1]).
 # %%
 signals = eqb.mixture_line(network.partitions, 5, jax.random.uniform(keys[2], (200,)))
 levels = jnp.asarray([0.05, 0.1, 0.2, 0.4, 0.8])
-found = eqb.noise_rejection(network, model, signals, levels, key=keys[3])
+found = metrics.noise_rejection(network, model, signals, levels, key=keys[3])
 print("   std   SNR in   recurrent    feed-forward   best linear map")
 for k, std in enumerate(levels):
     cells = [
@@ -62,10 +62,10 @@ plt.show()
 # %%
 few = eqb.sample_fixed_points(network, eqb.UniformCube(-1, 1), 4000, key=keys[4])
 for name, metric in (
-    ("recurrent", eqb.mutual_information),
-    ("feed-forward", lambda s: eqb.mutual_information(s, model)),
+    ("recurrent", metrics.mutual_information),
+    ("feed-forward", lambda s: metrics.mutual_information(s, model)),
 ):
-    value, error = eqb.jackknife(metric, few, groups=10)
+    value, error = metrics.jackknife(metric, few, groups=10)
     print(f"{name:14} {value:.3f} +- {error:.3f} bits")
 
 # %% [markdown]
@@ -82,7 +82,7 @@ outputs = {
 fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained", sharex=True, sharey=True)
 bins = np.linspace(0, 5, 51)
 for ax, (name, rates) in zip(axes, outputs.items(), strict=True):
-    sums = np.asarray(eqb.partition_sums(rates, network.partitions))
+    sums = np.asarray(metrics.partition_sums(rates, network.partitions))
     ax.hist(sums[:, 0], bins, color=figures.BLUE, label="A")
     ax.hist(sums[:, 1], bins, histtype="step", color=figures.RED, lw=1.6, label="B")
     ax.set(xlabel="summed rate of the partition", title=name, yscale="log")

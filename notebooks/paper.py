@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import equilibrax as eqb
-from equilibrax import figures
+from equilibrax import figures, metrics
 
 # %% [markdown]
 # ## The network
@@ -102,7 +102,7 @@ print(f"kept {len(cut)} pairs, discarded {cut.discarded:.1%}")
 # %%
 samples = eqb.sample_fixed_points(network, cube, 40_000, key=jax.random.key(1))
 print(samples.describe())
-for name, share in eqb.competition(samples).items():
+for name, share in metrics.competition(samples).items():
     print(f"{name:16} {share:.3f}")
 
 # %% [markdown]
@@ -157,8 +157,8 @@ plt.show()
 
 # %%
 output = jax.vmap(approximation.model)(samples.inputs)
-contested = np.asarray(eqb.winner(samples.rates, (2, 2))) >= 0
-same = np.asarray(eqb.winner(output, (2, 2)) == eqb.winner(samples.rates, (2, 2)))
+contested = np.asarray(metrics.winner(samples.rates, (2, 2))) >= 0
+same = np.asarray(metrics.winner(output, (2, 2)) == metrics.winner(samples.rates, (2, 2)))
 squared = np.asarray(((output - samples.rates) ** 2).sum(axis=1))
 print(
     f"wrong winners: {(~same & contested).mean():.1%} of the inputs, "

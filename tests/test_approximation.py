@@ -59,7 +59,7 @@ def test_training_recovers_a_network_of_its_own_kind():
     targets = jax.vmap(teacher)(inputs)
     student = eqb.FeedForward(3, 24, 2, key=jax.random.key(6))
     run = eqb.train(student, (inputs, targets), optimizer=optax.adam(0.01), steps=3000, key=KEY)
-    assert float(eqb.normalised_error(jax.vmap(run.model)(inputs), targets)) < 0.01
+    assert float(eqb.metrics.normalised_error(jax.vmap(run.model)(inputs), targets)) < 0.01
     assert float(run.losses[-100:].mean()) < float(run.losses[:100].mean()) / 50
 
 
@@ -76,18 +76,22 @@ def test_metrics_by_hand():
     target = np.asarray([[1.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0]])
     output = np.asarray([[1.0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
     spread = ((target - target.mean(0)) ** 2).sum()
-    assert float(eqb.normalised_error(output, target)) == pytest.approx((4 + 4 + 1) / spread)
-    assert float(eqb.normalised_error(target.mean(0) + 0 * target, target)) == pytest.approx(1)
-    np.testing.assert_array_equal(eqb.winner(target, (2, 2)), [0, 0, 1, -1])
+    assert float(eqb.metrics.normalised_error(output, target)) == pytest.approx(
+        (4 + 4 + 1) / spread
+    )
+    assert float(
+        eqb.metrics.normalised_error(target.mean(0) + 0 * target, target)
+    ) == pytest.approx(1)
+    np.testing.assert_array_equal(eqb.metrics.winner(target, (2, 2)), [0, 0, 1, -1])
     # Three inputs have a winner, and the second one is got wrong.
-    assert float(eqb.winner_agreement(output, target, (2, 2))) == pytest.approx(2 / 3)
+    assert float(eqb.metrics.winner_agreement(output, target, (2, 2))) == pytest.approx(2 / 3)
     silent = np.zeros((4, 4))
-    assert float(eqb.winner_agreement(silent, target, (2, 2))) == 0
+    assert float(eqb.metrics.winner_agreement(silent, target, (2, 2))) == 0
     mixture = jnp.asarray([0.0, 0.4, 0.6, 1.0])
     line = jnp.asarray([[4.0, 0], [1.0, 0], [0, 3.0], [0, 4.0]])
     # The lead falls from 1 at 0.4 to -3 at 0.6: zero a quarter of the way.
-    assert float(eqb.switch_point(line, mixture, (1, 1))) == pytest.approx(0.45)
-    assert np.isnan(eqb.switch_point(line[:2], mixture[:2], (1, 1)))
+    assert float(eqb.metrics.switch_point(line, mixture, (1, 1))) == pytest.approx(0.45)
+    assert np.isnan(eqb.metrics.switch_point(line[:2], mixture[:2], (1, 1)))
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ CASES = {
     "few draws": (lambda: eqb.distill(NET, key=KEY, n_draws=3), "`n_draws` must be an integer of at least 20"),
     "no restarts": (lambda: eqb.distill(NET, key=KEY, n_draws=20, n_test=10, restarts=0), "`restarts` must be a positive integer"),
     "one partition": (lambda: eqb.mixture_line((2,), 3, jnp.zeros(1)), "`partitions` must hold two partitions"),
-    "large partitions": (lambda: eqb.partition_sums(jnp.ones(3), (2, 2)), "`partitions` must hold between 1 and 3 neurons"),
+    "large partitions": (lambda: eqb.metrics.partition_sums(jnp.ones(3), (2, 2)), "`partitions` must hold between 1 and 3 neurons"),
 }  # fmt: skip
 
 

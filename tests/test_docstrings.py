@@ -9,6 +9,7 @@ from examples import blocks, check, check_completeness, docstring_of, name_of, p
 import equilibrax as eqb
 
 CASES = [(eqb, name) for name in public(eqb)]
+CASES += [(module, name) for module in (eqb.metrics, eqb.results) for name in public(module)]
 CASES += [(eqb.figures, name) for name in public(eqb.figures) if not name.isupper()]
 
 

@@ -37,8 +37,8 @@ def test_the_mixture_picture_shows_both_networks(reference):
 def test_the_decision_picture_counts_its_dots(samples):
     ax = figures.decision_boundary(samples.network, MODEL, samples, num_points=1000)
     right, wrong = (dots.get_offsets() for dots in ax.collections)
-    recurrent = np.asarray(eqb.winner(samples.rates[:1000], (2, 2)))
-    guess = np.asarray(eqb.winner(jax.vmap(MODEL)(samples.inputs[:1000]), (2, 2)))
+    recurrent = np.asarray(eqb.metrics.winner(samples.rates[:1000], (2, 2)))
+    guess = np.asarray(eqb.metrics.winner(jax.vmap(MODEL)(samples.inputs[:1000]), (2, 2)))
     assert len(right) == ((recurrent >= 0) & (recurrent == guess)).sum()
     assert len(wrong) == ((recurrent >= 0) & (recurrent != guess)).sum()
     (boundary,) = ax.get_lines()
@@ -98,7 +98,7 @@ def test_an_outcome_map_of_two_parameters_has_the_commonest_outcomes_colour(fami
 
 def test_an_outcome_map_of_one_parameter_stacks_the_shares(family):
     w_e, _, swept = family
-    line = eqb.Sweep(w_e, jax.tree.map(lambda a: a[:, 0], swept.found), (3,))
+    line = eqb.results.Sweep(w_e, jax.tree.map(lambda a: a[:, 0], swept.found), (3,))
     ax = figures.outcome_map(line, w_e)
     top = max(path.vertices[:, 1].max() for c in ax.collections for path in c.get_paths())
     assert top == pytest.approx(1.0)

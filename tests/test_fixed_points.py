@@ -137,9 +137,9 @@ def test_the_start_decides_between_two_stable_points(reference):
     i = jnp.asarray([0.5, 0.5, 0.5, 0.5, 0.0])
     starts = jnp.asarray([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]])
     found = eqb.find_fixed_points(reference, jnp.broadcast_to(i, (2, 5)), x0=starts)
-    np.testing.assert_array_equal(eqb.winner(found.rates, (2, 2)), [0, 1])
+    np.testing.assert_array_equal(eqb.metrics.winner(found.rates, (2, 2)), [0, 1])
     shared = eqb.find_fixed_points(reference, jnp.broadcast_to(i, (2, 5)), x0=starts[0])
-    np.testing.assert_array_equal(eqb.winner(shared.rates, (2, 2)), [0, 0])
+    np.testing.assert_array_equal(eqb.metrics.winner(shared.rates, (2, 2)), [0, 0])
 
 
 @pytest.mark.parametrize("solver", ["Bosh3", "Dopri8", "Kvaerno5"])

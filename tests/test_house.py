@@ -15,23 +15,32 @@ import equilibrax as eqb
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
 ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_settings", "_resumable", "networks", "fixed_points", "families", "sampling", "approximation",
-         "figures", "commands"]  # fmt: skip
+         "metrics", "results", "figures", "commands"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
 PUBLIC = {
-    "AbstractDynamics", "Analysis", "Basins", "Branch", "LeakyRNN", "SpecialPoint", "Sweep", "WilsonCowan",
-    "analyse", "basins", "follow_branch", "hopfield", "supralinear", "sweep",
-    "AbstractInputs", "Approximation", "Enumeration", "Evaluation", "enumerate_fixed_points", "is_unique",
-    "settled_event", "FeedForward", "FixedPointError",
-    "FixedPoints", "Flow", "Gaussian", "Outcome", "RateNetwork", "Samples", "SampleStore", "DecisionBoundary", "NoiseRejection", "decision_boundary", "jackknife", "mutual_information", "noise_rejection", "unsettled_behaviour",
-    "export_onnx", "export_stablehlo", "load_approximation", "ErrorBound", "error_bound", "LiveSamples", "Training", "Trainings",
-    "UniformCube", "Verified", "approximate", "competition", "distill", "evaluate", "find_fixed_points",
-    "from_graph", "load_model", "mixture_line", "normalised_error",
-    "partition_sums", "partitioned", "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "open_samples",
-    "save_model", "sigmoid", "switch_point", "tanh", "threshold_linear",
-    "train", "train_many", "two_neuron", "winner", "winner_agreement",
+    "AbstractDynamics", "AbstractInputs", "Approximation", "FeedForward", "FixedPointError",
+    "FixedPoints", "Flow", "Gaussian", "LeakyRNN", "LiveSamples", "Outcome", "RateNetwork",
+    "SampleStore", "Samples", "UniformCube", "WilsonCowan", "analyse", "approximate", "basins",
+    "distill", "enumerate_fixed_points", "evaluate", "export_onnx", "export_stablehlo",
+    "find_fixed_points", "follow_branch", "from_graph", "hopfield", "is_unique",
+    "load_approximation", "load_model", "mixture_line", "open_samples", "partitioned",
+    "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "save_model",
+    "settled_event", "sigmoid", "supralinear", "sweep", "tanh", "threshold_linear", "train",
+    "train_many", "two_neuron",
 }  # fmt: skip
 
+METRICS = {
+    "DecisionBoundary", "ErrorBound", "Evaluation", "NoiseRejection", "competition",
+    "decision_boundary", "error_bound", "jackknife", "mutual_information", "noise_rejection",
+    "normalised_error", "partition_sums", "switch_point", "unsettled_behaviour", "winner",
+    "winner_agreement",
+}  # fmt: skip
+
+RESULTS = {
+    "Analysis", "Basins", "Branch", "Enumeration", "SpecialPoint", "Sweep", "Training",
+    "Trainings", "Verified",
+}  # fmt: skip
 
 FIGURES = {
     "BLUE", "GREEN", "GREY", "ORANGE", "OUTCOMES", "PURPLE", "RED", "SKY", "YELLOW", "architectures",
@@ -43,15 +52,30 @@ FIGURES = {
 
 def test_public_names():
     assert set(public(eqb)) == PUBLIC
+    assert len(PUBLIC) <= 55, "the top level is for what a user reaches for first"
+    assert set(public(eqb.metrics)) == METRICS
+    assert set(public(eqb.results)) == RESULTS
     assert set(public(eqb.figures)) == FIGURES
     assert re.fullmatch(r"\d+\.\d+\.\d+", eqb.__version__)
 
 
-def test_a_picture_that_is_looked_for_in_the_wrong_place_is_named():
-    with pytest.raises(AttributeError, match=r"pictures are in `figures`: figures.phase_plane"):
-        eqb.phase_plane  # noqa: B018
-    with pytest.raises(AttributeError, match=r"no attribute 'phase_plain'$"):
-        eqb.phase_plain  # noqa: B018
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("phase_plane", "'; pictures are in `figures`: figures.phase_plane"),
+        ("winner", "'; metrics are in `metrics`: metrics.winner"),
+        ("Sweep", "'; classes of results are in `results`: results.Sweep"),
+        (
+            "decision_boundary",
+            "'; metrics are in `metrics`: metrics.decision_boundary"
+            "; pictures are in `figures`: figures.decision_boundary",
+        ),
+        ("phase_plain", "'"),
+    ],
+)
+def test_a_name_that_is_looked_for_in_the_wrong_place_is_answered_with_its_place(name, hint):
+    with pytest.raises(AttributeError, match=re.escape(f"no attribute '{name}{hint}") + "$"):
+        getattr(eqb, name)
 
 
 def imports(path):

@@ -29,17 +29,17 @@ def made_up(inputs, rates, network, outcome=None):
 
 def test_the_jackknife_of_a_mean_is_the_textbooks():
     x = RNG.normal(size=37)
-    value, error = eqb.jackknife(lambda x: {"mean": float(x.mean())}, x, groups=37)
+    value, error = eqb.metrics.jackknife(lambda x: {"mean": float(x.mean())}, x, groups=37)
     assert value["mean"] == pytest.approx(x.mean())
     assert error["mean"] == pytest.approx(x.std(ddof=1) / np.sqrt(37))
     # Groups of 8, 8, 7, 7 and 7 rows.
-    _, error = eqb.jackknife(lambda x: x.mean(), x, groups=5)
+    _, error = eqb.metrics.jackknife(lambda x: x.mean(), x, groups=5)
     ends = [0, 8, 16, 23, 30, 37]
     means = np.asarray([np.r_[x[:a], x[b:]].mean() for a, b in itertools.pairwise(ends)])
     assert float(error) == pytest.approx(np.sqrt(4 / 5 * ((means - means.mean()) ** 2).sum()))
-    assert np.isnan(eqb.jackknife(lambda x: x.mean(), x[:1])[1])
+    assert np.isnan(eqb.metrics.jackknife(lambda x: x.mean(), x[:1])[1])
     with pytest.raises(ValueError, match="same number of rows"):
-        eqb.jackknife(lambda x, y: 0.0, x, x[:3])
+        eqb.metrics.jackknife(lambda x, y: 0.0, x, x[:3])
 
 
 def test_error_bars_are_as_wide_as_repeated_samples_scatter(samples):
@@ -76,7 +76,7 @@ def test_winners_against_the_recurrent_network_and_both_sums(samples):
 
 def test_competition_of_the_network_and_of_a_model(samples):
     for model, rates in ((None, samples.rates), (MODEL, MODEL.batch(samples.inputs))):
-        found = eqb.competition(samples, model)
+        found = eqb.metrics.competition(samples, model)
         rates, inputs = np.asarray(rates), np.asarray(samples.inputs)
         R, s = (a[:, :4].reshape(-1, 2, 2).sum(2) for a in (rates, inputs))
         has = R.max(1) > 0
@@ -90,7 +90,7 @@ def test_competition_of_the_network_and_of_a_model(samples):
         assert found["gain"] == pytest.approx(fit[0])
         assert found["linearity"] == pytest.approx(1 - residual.var() / R.max(1).var())
     # Among the recurrent network's own fixed points no loser is active.
-    assert eqb.competition(samples)["suppression"] == 1
+    assert eqb.metrics.competition(samples)["suppression"] == 1
 
 
 def test_the_decision_boundary_is_the_logistic_fit(reference):
@@ -106,7 +106,7 @@ def test_the_decision_boundary_is_the_logistic_fit(reference):
 
     rates = rates_of(0.1, 0.2, 0.2)
     output = rates_of(-0.3, -0.1, 0.0)
-    found = eqb.decision_boundary(
+    found = eqb.metrics.decision_boundary(
         made_up(inputs, rates, reference), Lookup(jnp.asarray(inputs), jnp.asarray(output))
     )
 
@@ -150,7 +150,9 @@ def test_noise_rejection_of_linear_networks_is_known():
         [jnp.full((1, 2), 0.5), jnp.full(1, -50.0), jnp.ones((2, 1)), jnp.zeros(2)],
     )  # fmt: skip
     signals = np.tile(RNG.normal(size=(60, 1)), (1, 2))
-    found = eqb.noise_rejection(network, model, signals, [0.5], key=jax.random.key(1), repeats=40)
+    found = eqb.metrics.noise_rejection(
+        network, model, signals, [0.5], key=jax.random.key(1), repeats=40
+    )
     v = np.var(signals[:, 0], ddof=1)
     snr = v / 0.25
     assert float(found.snr_in[0]) == pytest.approx(snr, rel=0.1)
@@ -170,9 +172,9 @@ def test_mutual_information_of_a_gaussian_pair_is_known(reference):
     def halves(v):
         return np.stack([v, 0 * v, 0 * v, 0 * v, 0 * v], 1)
 
-    found = eqb.mutual_information(made_up(halves(x), halves(y), reference))
+    found = eqb.metrics.mutual_information(made_up(halves(x), halves(y), reference))
     assert found == pytest.approx(-0.5 * np.log2(1 - rho**2), abs=0.06)
-    same = eqb.mutual_information(made_up(halves(x), halves(x[::-1]), reference))
+    same = eqb.metrics.mutual_information(made_up(halves(x), halves(x[::-1]), reference))
     assert same == pytest.approx(0, abs=0.06)
 
 
@@ -182,7 +184,7 @@ def test_answers_to_inputs_without_a_stable_fixed_point_by_hand(reference):
     output = np.asarray([[0.0] * 5, [0.0] * 5, [2.0, 0, 0, 0, 0], [0.0] * 5, [0, 1.0, 0, 0, 0]])
     inputs[:, 0] = np.arange(5)
     outcome = np.asarray([0, 0, 3, 3, 4], np.int8)
-    found = eqb.unsettled_behaviour(
+    found = eqb.metrics.unsettled_behaviour(
         made_up(inputs, rates, reference, outcome), Lookup(jnp.asarray(inputs), jnp.asarray(output))
     )
     assert found == {
@@ -190,22 +192,26 @@ def test_answers_to_inputs_without_a_stable_fixed_point_by_hand(reference):
         Outcome.DIVERGED: {"share": 0.2, "size": 0.5, "outside": 0.0, "silent": 0.0},
     }
     with pytest.raises(ValueError, match="must hold a stable fixed point"):
-        eqb.unsettled_behaviour(made_up(inputs, rates, reference, outcome + 3), MODEL)
+        eqb.metrics.unsettled_behaviour(made_up(inputs, rates, reference, outcome + 3), MODEL)
 
 
 def test_networks_without_partitions_are_refused():
     ring = made_up(np.zeros((3, 4)), np.zeros((3, 4)), eqb.ring(4))
     model = eqb.FeedForward(4, 4, 4, key=jax.random.key(0))
     for call in (
-        lambda: eqb.decision_boundary(ring, model), lambda: eqb.mutual_information(ring),
-        lambda: eqb.competition(ring),
+        lambda: eqb.metrics.decision_boundary(ring, model), lambda: eqb.metrics.mutual_information(ring),
+        lambda: eqb.metrics.competition(ring),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"must (be of a network with two|hold between)"):
             call()
     with pytest.raises(ValueError, match=r"`signals` must have shape \(p, 4\)"):
-        eqb.noise_rejection(eqb.ring(4), model, np.zeros((3, 5)), [0.1], key=jax.random.key(0))
+        eqb.metrics.noise_rejection(
+            eqb.ring(4), model, np.zeros((3, 5)), [0.1], key=jax.random.key(0)
+        )
     with pytest.raises(ValueError, match="`std` must be positive"):
-        eqb.noise_rejection(eqb.ring(4), model, np.zeros((3, 4)), [0.0], key=jax.random.key(0))
+        eqb.metrics.noise_rejection(
+            eqb.ring(4), model, np.zeros((3, 4)), [0.0], key=jax.random.key(0)
+        )
 
 
 def test_inputs_without_a_stable_fixed_point_do_not_count():
@@ -217,27 +223,27 @@ def test_inputs_without_a_stable_fixed_point_do_not_count():
     rates[500:] = np.inf
     every = made_up(inputs, rates, network, outcome)
     stable = made_up(inputs[:500], rates[:500], network)
-    assert eqb.competition(every) == eqb.competition(stable)
-    assert eqb.mutual_information(every) == eqb.mutual_information(stable)
+    assert eqb.metrics.competition(every) == eqb.metrics.competition(stable)
+    assert eqb.metrics.mutual_information(every) == eqb.metrics.mutual_information(stable)
     for a, b in zip(
-        jax.tree.leaves(eqb.decision_boundary(every, MODEL)),
-        jax.tree.leaves(eqb.decision_boundary(stable, MODEL)),
+        jax.tree.leaves(eqb.metrics.decision_boundary(every, MODEL)),
+        jax.tree.leaves(eqb.metrics.decision_boundary(stable, MODEL)),
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="must hold a stable fixed point"):
-        eqb.competition(made_up(inputs[500:], rates[500:], network, outcome[500:]))
+        eqb.metrics.competition(made_up(inputs[500:], rates[500:], network, outcome[500:]))
 
 
 def test_a_boundary_needs_two_winners_and_rising_distances(samples):
     silent = eqx.tree_at(lambda m: m.bias2, MODEL, jnp.full(5, 1e3))
-    found = eqb.decision_boundary(samples, silent)
+    found = eqb.metrics.decision_boundary(samples, silent)
     assert np.isnan(found.angle[1])
     assert np.isfinite(found.angle[0])
     assert found.misclassified[0] == 1
     with pytest.raises(ValueError, match="`edges` must rise"):
-        eqb.decision_boundary(samples, MODEL, [0.0, 0.5, 0.2])
-    assert eqb.decision_boundary(samples, MODEL, [0.0, 0.5]).misclassified.shape == (1,)
+        eqb.metrics.decision_boundary(samples, MODEL, [0.0, 0.5, 0.2])
+    assert eqb.metrics.decision_boundary(samples, MODEL, [0.0, 0.5]).misclassified.shape == (1,)
 
 
 def test_least_squares_keep_all_directions_in_single_precision():

@@ -55,7 +55,7 @@ def test_evidence_is_true_of_the_state(reference):
 
 def test_oracles_of_the_reference_network(samples):
     assert samples.counts[Outcome.STABLE] == samples.drawn == 50_000
-    figures = eqb.competition(samples)
+    figures = eqb.metrics.competition(samples)
     known = {
         "one_active": 0.808, "none_active": 0.192, "partly_active": 0.150,
         "rectified_sum": 0.971, "raw_sum": 0.884,
@@ -70,7 +70,9 @@ def test_oracles_of_the_reference_network(samples):
 
 def test_positive_inputs_always_have_a_winner(reference):
     cube = eqb.UniformCube(jnp.zeros(5), jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0]))
-    found = eqb.competition(eqb.sample_fixed_points(reference, cube, 20_000, key=jax.random.key(2)))
+    found = eqb.metrics.competition(
+        eqb.sample_fixed_points(reference, cube, 20_000, key=jax.random.key(2))
+    )
     assert found["one_active"] == 1.0
     assert found["raw_sum"] == pytest.approx(0.969, abs=0.006)
 
@@ -79,14 +81,16 @@ def test_switch_and_gain_on_the_mixture_line(reference):
     mixture = jnp.linspace(0, 1, 201)
     inputs = eqb.mixture_line((2, 2), 5, mixture)
     found = eqb.find_fixed_points(reference, inputs)
-    sums = np.asarray(eqb.partition_sums(found.rates, (2, 2)))
+    sums = np.asarray(eqb.metrics.partition_sums(found.rates, (2, 2)))
     m = np.asarray(mixture)
     low, high = m < 0.5, m > 0.5
     np.testing.assert_allclose(sums[low, 0], 2.25 * (1 - 2 * m[low]) + 2.25, atol=1e-12)
     np.testing.assert_allclose(sums[high, 1], 2.25 * (2 * m[high] - 1) + 2.25, atol=1e-12)
     assert (sums[low, 1] == 0).all()
     assert (sums[high, 0] == 0).all()
-    assert float(eqb.switch_point(found.rates, mixture, (2, 2))) == pytest.approx(0.5, abs=1e-9)
+    assert float(eqb.metrics.switch_point(found.rates, mixture, (2, 2))) == pytest.approx(
+        0.5, abs=1e-9
+    )
 
 
 def test_eigenvalues_of_the_reference_network(reference):
@@ -124,9 +128,9 @@ def test_half_of_the_inputs_have_no_stable_point_without_inhibitory_self_connect
 def test_losers_fall_silent_under_voltage_and_cannot_under_recurrent():
     inputs = jax.random.uniform(jax.random.key(4), (128, 5)).at[:, 4].set(0.0)
     voltage = eqb.find_fixed_points(eqb.partitioned(), inputs)
-    assert bool(((eqb.partition_sums(voltage.rates, (2, 2)) == 0).sum(axis=1) == 1).all())
+    assert bool(((eqb.metrics.partition_sums(voltage.rates, (2, 2)) == 0).sum(axis=1) == 1).all())
     recurrent = eqb.find_fixed_points(eqb.partitioned(convention="recurrent"), inputs)
     assert bool(recurrent.stable.any())
     settled = np.asarray(recurrent.stable)
     assert (np.asarray(recurrent.state)[settled] >= np.asarray(inputs)[settled]).all()
-    assert (np.asarray(eqb.partition_sums(recurrent.rates, (2, 2)))[settled] > 0).all()
+    assert (np.asarray(eqb.metrics.partition_sums(recurrent.rates, (2, 2)))[settled] > 0).all()

@@ -40,8 +40,10 @@ def test_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 def test_every_public_name_has_its_place_in_the_reference():
     text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
     placed = sorted(re.findall(r"^::: equilibrax\.([\w.]+)$", text, re.MULTILINE))
-    drawn = [f"figures.{name}" for name in public(eqb.figures) if not name.isupper()]
-    assert placed == sorted([*public(eqb), *drawn])
+    names = public(eqb)
+    for module in ("metrics", "results", "figures"):
+        names += [f"{module}.{name}" for name in public(getattr(eqb, module)) if not name.isupper()]
+    assert placed == sorted(names)
 
 
 def test_every_picture_is_shown_somewhere():

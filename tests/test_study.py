@@ -77,13 +77,15 @@ def test_curves_of_errors_show_the_best_of_the_restarts():
 
 def test_noise_and_boundaries_are_drawn_with_their_error_bars(samples):
     levels = jnp.asarray([0.1, 0.2])
-    errors = eqb.NoiseRejection(levels, *([0.1 * levels] * 5))
-    found = eqb.NoiseRejection(levels, *([levels] * 5), standard_error=errors)
+    errors = eqb.metrics.NoiseRejection(levels, *([0.1 * levels] * 5))
+    found = eqb.metrics.NoiseRejection(levels, *([levels] * 5), standard_error=errors)
     ax = figures.noise_rejection(found)
     assert len(ax.containers) == 3
     np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata().astype(float), levels)
     model = eqb.FeedForward(5, 6, 5, key=jax.random.key(0))
-    value, error = eqb.jackknife(lambda s: eqb.decision_boundary(s, model), samples, groups=4)
+    value, error = eqb.metrics.jackknife(
+        lambda s: eqb.metrics.decision_boundary(s, model), samples, groups=4
+    )
     ax = figures.misclassified({"six": (value, error)})
     x, y = (np.asarray(a, float) for a in ax.containers[0].lines[0].get_data())
     np.testing.assert_allclose(x, np.arange(0.05, 1, 0.1), atol=1e-7)

@@ -4,52 +4,28 @@ from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from . import metrics as metrics, results as results
 from ._devices import use_all_cores as _use_all_cores
 from .approximation import (
     Approximation as Approximation,
-    DecisionBoundary as DecisionBoundary,
-    ErrorBound as ErrorBound,
-    Evaluation as Evaluation,
     FeedForward as FeedForward,
-    NoiseRejection as NoiseRejection,
-    Training as Training,
-    Trainings as Trainings,
-    Verified as Verified,
     approximate as approximate,
-    competition as competition,
-    decision_boundary as decision_boundary,
     distill as distill,
-    error_bound as error_bound,
     evaluate as evaluate,
     export_onnx as export_onnx,
     export_stablehlo as export_stablehlo,
-    jackknife as jackknife,
     load_approximation as load_approximation,
     load_model as load_model,
-    mutual_information as mutual_information,
-    noise_rejection as noise_rejection,
-    normalised_error as normalised_error,
-    partition_sums as partition_sums,
     save_model as save_model,
-    switch_point as switch_point,
     train as train,
     train_many as train_many,
-    unsettled_behaviour as unsettled_behaviour,
-    winner as winner,
-    winner_agreement as winner_agreement,
 )
 from .families import (
-    Basins as Basins,
-    Branch as Branch,
-    SpecialPoint as SpecialPoint,
-    Sweep as Sweep,
     basins as basins,
     follow_branch as follow_branch,
     sweep as sweep,
 )
 from .fixed_points import (
-    Analysis as Analysis,
-    Enumeration as Enumeration,
     FixedPointError as FixedPointError,
     FixedPoints as FixedPoints,
     Flow as Flow,
@@ -94,14 +70,22 @@ if _TYPE_CHECKING:
     from . import figures as figures
 
 
+_MODULES = {"metrics": "metrics", "results": "classes of results", "figures": "pictures"}
+
+
 def __getattr__(name: str):
-    """`figures`, whose import of Matplotlib waits until a picture is wanted."""
+    """`figures`, whose import of Matplotlib waits until a picture is wanted.
+
+    The error for a name that one of the modules holds says which.
+    """
     if name == "figures":
         return _import_module(".figures", __name__)
-    hint = ""
-    if not name.startswith("_") and hasattr(_import_module(".figures", __name__), name):
-        hint = f"; pictures are in `figures`: figures.{name}"
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    hints = ""
+    if not name.startswith("_"):
+        for module, content in _MODULES.items():
+            if hasattr(_import_module(f".{module}", __name__), name):
+                hints += f"; {content} are in `{module}`: {module}.{name}"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hints}")
 
 
 _use_all_cores()

@@ -55,7 +55,8 @@ class ErrorBound(eqx.Module):
     )
     model = eqb.FeedForward(5, 5, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
-    proven = eqb.error_bound(samples.network, model, 0.2, 0.25, key=jax.random.key(3), search=48)
+    key = jax.random.key(3)
+    proven = eqb.metrics.error_bound(samples.network, model, 0.2, 0.25, key=key, search=48)
     worst = proven.worst_input
     print(proven.bound.shape, ((0.199 < worst) & (worst < 0.251)).all())
     # > (5,) True
@@ -107,7 +108,8 @@ def error_bound(
     )
     model = eqb.FeedForward(5, 5, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
-    proven = eqb.error_bound(samples.network, model, 0.2, 0.25, key=jax.random.key(3), search=48)
+    key = jax.random.key(3)
+    proven = eqb.metrics.error_bound(samples.network, model, 0.2, 0.25, key=key, search=48)
     print(proven.complete, (proven.searched <= proven.bound + 1e-5).all())
     # > True True
     ```

@@ -43,7 +43,7 @@ class DecisionBoundary(eqx.Module):
     )
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
-    boundary = eqb.decision_boundary(samples, model, jnp.asarray([0.0, 0.2, 2.0]))
+    boundary = eqb.metrics.decision_boundary(samples, model, jnp.asarray([0.0, 0.2, 2.0]))
     print(boundary.misclassified[0] > boundary.misclassified[1])
     # > True
     ```
@@ -83,7 +83,7 @@ def decision_boundary(
     )
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
-    boundary = eqb.decision_boundary(samples, model)
+    boundary = eqb.metrics.decision_boundary(samples, model)
     print(jnp.abs(boundary.angle) < 10, boundary.misclassified[0] > boundary.misclassified[5])
     # > [ True  True] True
     ```

@@ -44,7 +44,7 @@ def mutual_information(
     samples = eqb.sample_fixed_points(
         eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
     )
-    print(eqb.mutual_information(samples) > 0.2)
+    print(eqb.metrics.mutual_information(samples) > 0.2)
     # > True
     ```
     """
@@ -90,7 +90,7 @@ def unsettled_behaviour(samples: Samples, model: Any) -> dict[Outcome, dict[str,
     network, cube = eqb.partitioned(w_ii=0.0), eqb.UniformCube(-1, 1)
     samples = eqb.sample_fixed_points(network, cube, 4096, key=jax.random.key(0), keep="all")
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
-    answers = eqb.unsettled_behaviour(samples, model)
+    answers = eqb.metrics.unsettled_behaviour(samples, model)
     print(f"{answers[eqb.Outcome.OSCILLATING]['share']:.1f}")
     # > 0.5
     ```

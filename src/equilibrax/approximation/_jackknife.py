@@ -40,7 +40,7 @@ def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tupl
     samples = eqb.sample_fixed_points(
         eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
     )
-    value, error = eqb.jackknife(eqb.competition, samples)
+    value, error = eqb.metrics.jackknife(eqb.metrics.competition, samples)
     print(f"{value['one_active']:.1f}", 0 < error["one_active"] < 0.02)
     # > 0.8 True
     ```

@@ -34,8 +34,10 @@ def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -
 
     ```python
     target = jnp.asarray([[0.0, 1.0], [2.0, 1.0]])
-    print(eqb.normalised_error(target, target), eqb.normalised_error(jnp.ones((2, 2)), target))
-    # > 0.0 1.0
+    print(eqb.metrics.normalised_error(target, target))
+    # > 0.0
+    print(eqb.metrics.normalised_error(jnp.ones((2, 2)), target))
+    # > 1.0
     ```
     """
     spread = jnp.sum(jnp.square(target - jnp.mean(target, axis=0)))
@@ -59,7 +61,7 @@ def partition_sums(
     **Example:**
 
     ```python
-    print(eqb.partition_sums(jnp.asarray([1.0, 2.0, 4.0, 8.0, 16.0]), (2, 2)))
+    print(eqb.metrics.partition_sums(jnp.asarray([1.0, 2.0, 4.0, 8.0, 16.0]), (2, 2)))
     # > [ 3. 12.]
     ```
     """
@@ -98,7 +100,7 @@ def winner(
 
     ```python
     rates = jnp.asarray([[2.0, 0.0, 1.0, 0.5, 3.0], [0.0, 0.0, 0.0, 0.0, 1.0]])
-    print(eqb.winner(rates, (2, 2)))
+    print(eqb.metrics.winner(rates, (2, 2)))
     # > [ 0 -1]
     ```
     """
@@ -128,7 +130,7 @@ def winner_agreement(
     ```python
     target = jnp.asarray([[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
     output = jnp.asarray([[1.0, 0.5], [2.0, 1.0], [0.0, 1.0]])
-    print(eqb.winner_agreement(output, target, (1, 1)))  # of two inputs with a winner, one
+    print(eqb.metrics.winner_agreement(output, target, (1, 1)))  # of two inputs with a winner, one
     # > 0.5
     ```
     """
@@ -161,9 +163,9 @@ def switch_point(
     mixture = jnp.linspace(0, 1, 11)
     line = eqb.mixture_line((2, 2), 5, mixture)
     biased = line * jnp.asarray([1.0, 1.0, 3.0, 3.0, 0.0])
-    print(f"{eqb.switch_point(line, mixture, (2, 2)):.2f}")
+    print(f"{eqb.metrics.switch_point(line, mixture, (2, 2)):.2f}")
     # > 0.50
-    print(f"{eqb.switch_point(biased, mixture, (2, 2)):.2f}")
+    print(f"{eqb.metrics.switch_point(biased, mixture, (2, 2)):.2f}")
     # > 0.25
     ```
     """
@@ -330,7 +332,7 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
     samples = eqb.sample_fixed_points(
         eqb.partitioned(), eqb.UniformCube(-1, 1), 4096, key=jax.random.key(0)
     )
-    shares = eqb.competition(samples)
+    shares = eqb.metrics.competition(samples)
     print(f"{shares['one_active']:.1f} {shares['several_active']:.1f} {shares['suppression']:.1f}")
     # > 0.8 0.0 1.0
     ```

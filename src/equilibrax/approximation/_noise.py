@@ -45,7 +45,7 @@ class NoiseRejection(eqx.Module):
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
     signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (64,)))
-    noise = eqb.noise_rejection(
+    noise = eqb.metrics.noise_rejection(
         samples.network, model, signals, jnp.asarray([0.05, 0.2]), repeats=64,
         key=jax.random.key(4), method=eqb.Flow(abscissa=False),
     )
@@ -98,7 +98,7 @@ def noise_rejection(
     model = eqb.FeedForward(5, 16, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
     signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (64,)))
-    noise = eqb.noise_rejection(
+    noise = eqb.metrics.noise_rejection(
         samples.network, model, signals, jnp.asarray([0.1]), repeats=64,
         key=jax.random.key(4), method=eqb.Flow(abscissa=False),
     )

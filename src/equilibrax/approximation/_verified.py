@@ -41,7 +41,7 @@ class Verified(eqx.Module):
     answers = apx.verified(jnp.asarray([[0.9, 0.9, -0.9, -0.9, 0.0], [-0.9, -0.9, 0.9, 0.9, 0.0]]))
     print(answers.describe())
     # > 2 of 2 verified, 0 fallen back
-    print(eqb.winner(answers.rates, (2, 2)))
+    print(eqb.metrics.winner(answers.rates, (2, 2)))
     # > [0 1]
     ```
     """

@@ -202,7 +202,7 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
 
     **Arguments:**
 
-    - `found`: what `eqb.noise_rejection` returns.
+    - `found`: what `eqb.metrics.noise_rejection` returns.
     - `ax`: the axes to draw into; new ones if absent.
 
     **Returns:** the axes.
@@ -212,7 +212,7 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
     ```python
     network, model = eqb.partitioned(), eqb.FeedForward(5, 8, 5, key=jax.random.key(0))
     signals = jax.random.uniform(jax.random.key(1), (8, 5))
-    found = eqb.noise_rejection(
+    found = eqb.metrics.noise_rejection(
         network, model, signals, jnp.asarray([0.1, 0.3]), repeats=8, key=jax.random.key(2)
     )
     ax = eqb.figures.noise_rejection(found)
@@ -250,8 +250,8 @@ def misclassified(
 
     **Arguments:**
 
-    - `found`: for a name, what `eqb.jackknife` gives of `eqb.decision_boundary`: value and
-      standard error.
+    - `found`: for a name, what `eqb.metrics.jackknife` gives of `eqb.metrics.decision_boundary`:
+      value and standard error.
     - `ax`: the axes to draw into; new ones if absent.
 
     **Returns:** the axes, distance in units of the input.
@@ -262,7 +262,7 @@ def misclassified(
     cube = eqb.UniformCube(-1, 1)
     samples = eqb.sample_fixed_points(eqb.partitioned(), cube, 4096, key=jax.random.key(0))
     model = eqb.FeedForward(5, 8, 5, key=jax.random.key(1))
-    found = eqb.jackknife(lambda s: eqb.decision_boundary(s, model), samples)
+    found = eqb.metrics.jackknife(lambda s: eqb.metrics.decision_boundary(s, model), samples)
     ax = eqb.figures.misclassified({"untrained": found})
     print(ax.get_ylabel())
     # > other winner (% of inputs)

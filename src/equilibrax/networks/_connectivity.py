@@ -112,7 +112,7 @@ def two_neuron(
     ```python
     network = eqb.two_neuron()
     found = eqb.find_fixed_points(network, jnp.asarray([[0.3, 0.2], [0.2, 0.3]]))
-    print(eqb.winner(found.rates, network.partitions))
+    print(eqb.metrics.winner(found.rates, network.partitions))
     # > [0 1]
     ```
     """

@@ -171,7 +171,7 @@ def mixture_line(
     network = eqb.partitioned()
     line = eqb.mixture_line(network.partitions, 5, jnp.asarray([0.0, 0.25, 0.75, 1.0]))
     found = eqb.find_fixed_points(network, line)
-    print(eqb.winner(found.rates, network.partitions))
+    print(eqb.metrics.winner(found.rates, network.partitions))
     # > [0 0 1 1]
     ```
     """

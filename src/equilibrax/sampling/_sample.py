@@ -42,7 +42,7 @@ class Samples(eqx.Module):
     )
     print(len(samples), samples.discarded, samples.partitions)
     # > 4096 0.0 (2, 2)
-    print(f"{(eqb.winner(samples.rates, samples.partitions) == 0).mean():.1f}")
+    print(f"{(eqb.metrics.winner(samples.rates, samples.partitions) == 0).mean():.1f}")
     # > 0.4
     ```
     """
