@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
+import torch  # pyright: ignore
 import tyro
 
 import equilibrax as eqb

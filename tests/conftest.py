@@ -1,6 +1,7 @@
 """Double precision for every test; single precision is asked for by name."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -23,6 +24,15 @@ matplotlib.use("Agg")
 import pytest
 
 import equilibrax as eqb
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `interop` are skipped where PyTorch is missing."""
+    if importlib.util.find_spec("torch") is None:
+        skip = pytest.mark.skip(reason="needs PyTorch: pip install -e '.[interop]'")
+        for item in items:
+            if item.get_closest_marker("interop"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)

@@ -64,6 +64,7 @@ def test_a_network_of_ones_own_is_refused_with_the_way_out(approximation, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.interop
 def test_pytorch_reads_the_weights_and_answers_alike(tmp_path):
     import torch
     from safetensors.torch import load_file

@@ -17,7 +17,13 @@ PHOTOGRAPH = "explore.png"
 """The explorer in a browser: the one picture that no code on a page makes."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def case(page):
+    """A page, marked where its code needs PyTorch."""
+    marks = [pytest.mark.interop] if "import torch\n" in page.read_text() else []
+    return pytest.param(page, id=str(page.relative_to(DOCS)), marks=marks)
+
+
+@pytest.mark.parametrize("page", [case(page) for page in PAGES])
 def test_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     """In single precision, as a reader would; pictures that the page shows are made by it."""
     text = page.read_text()
