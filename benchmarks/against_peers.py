@@ -6,7 +6,7 @@ For each network, these settle the same inputs from x0 = 0 in single precision:
 
 - naive: `vmap(diffeqsolve)` with Tsit5, rtol 1e-4, atol 1e-6, Diffrax's steady-state event
   (1e-4, 1e-5), t1 = 200, on one device;
-- naive, sharded: the same on every device, each with its own loop;
+- naive, all cores: the same on every core, each with its own part;
 - diffrax lanes: `find_fixed_points(..., method=Flow(solver=Tsit5()))`;
 - lanes: `find_fixed_points`; without abscissas, the same with `Flow(abscissa=False)`;
 - scipy: `solve_ivp` (LSODA, rtol 1e-4, atol 1e-6) input by input until the residual is 1e-4;
@@ -32,8 +32,8 @@ import tyro
 from peers import ATOL, OTHERS, RTOL, T1, importable, scipy_one_by_one
 
 import equilibrax as eqb
-from equilibrax._devices import mesh_for, on_each_device, rows_over
 from equilibrax._files import write_json
+from equilibrax._workers import in_parallel, workers_beside
 from equilibrax.commands.benchmark import hardware, timed
 
 
@@ -132,14 +132,18 @@ class AgainstPeers:
         ours, theirs, others = (max(2, int(self.share * count)) for count in counts)
         inputs = jax.random.uniform(jax.random.key(0), (ours, n), minval=-1.0)
         few = inputs[:theirs]
-        mesh = mesh_for(few)
         ways: dict[str, tuple[int, Callable[[], Any]]] = {}
         one_device = jax.jit(naive)
         ways["naive"] = (theirs, lambda: one_device(network, few)[0])
-        if mesh is not None and theirs % mesh.size == 0:
-            everywhere = jax.jit(on_each_device(naive, mesh))
-            spread = jax.device_put(few, rows_over(mesh))
-            ways["naive, sharded"] = (theirs, lambda: everywhere(network, spread)[0])
+        workers = workers_beside(next(iter(few.devices())))
+        if len(workers) > 1 and theirs % len(workers) == 0:
+            shares = list(few.reshape(len(workers), -1, n))
+
+            def on_all_workers():
+                solved = in_parallel(lambda i, _: one_device(network, i)[0], shares, workers)
+                return jnp.concatenate(solved)
+
+            ways["naive, all cores"] = (theirs, on_all_workers)
         method, bare = eqb.Flow(solver=diffrax.Tsit5()), eqb.Flow(abscissa=False)
         ways["diffrax lanes"] = (
             theirs,
@@ -200,7 +204,7 @@ class AgainstPeers:
         stable = np.asarray(ours.stable)[: len(few)]
         state = np.asarray(ours.state)[: len(few)]
         size = 1 + np.abs(state).max(axis=1)
-        for way in ("naive", "naive, sharded", "diffrax lanes", *self.peers):
+        for way in ("naive", "naive, all cores", "diffrax lanes", *self.peers):
             if way in results:
                 other = results[way]
                 other = np.asarray(other.state if way == "diffrax lanes" else other)

@@ -118,7 +118,7 @@ def bounds(train: eqb.Samples) -> list[dict]:
                 optimizer=cosine_adam(10_000),
             )  # fmt: skip
             started = time.perf_counter()
-            found = eqb.metrics.error_bound(
+            found = eqb.error_bound(
                 network, runs.model, key=jax.random.key(5), time_limit=300.0, search=60_000
             )
             rows.append(

@@ -1,4 +1,4 @@
-"""Double precision for every test; single precision is asked for by name."""
+"""Double precision for every test, single precision where a test asks for it; two CPU devices."""
 
 import atexit
 import importlib.util
@@ -16,6 +16,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import jax
 
 jax.config.update("jax_enable_x64", True)
+# Meshes and batches that their owner has spread need two devices.
+jax.config.update("jax_num_cpu_devices", 2)
 
 import matplotlib
 

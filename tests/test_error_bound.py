@@ -45,7 +45,7 @@ def test_rectified_units_are_encoded_exactly():
 def test_the_bound_is_met_where_there_is_one_fixed_point(convention):
     network = eqb.two_neuron(0.3, -0.5, bias=0.1, convention=convention)
     model = eqb.FeedForward(2, 4, 2, key=KEY)
-    found = eqb.metrics.error_bound(network, model, key=KEY, search=2000)
+    found = eqb.error_bound(network, model, key=KEY, search=2000)
     assert found.complete
     inputs = jax.random.uniform(KEY, (2000, 2), minval=-1.0)
     settled = eqb.find_fixed_points(network, inputs)
@@ -61,7 +61,7 @@ def test_the_bound_is_met_where_there_is_one_fixed_point(convention):
 def test_in_a_multistable_network_the_bound_holds_for_every_stable_point(reference):
     model = eqb.FeedForward(5, 3, 5, key=KEY)
     low, high = np.zeros(5), np.asarray([1.0, 1.0, 1.0, 1.0, 0.0])
-    found = eqb.metrics.error_bound(reference, model, low, high, key=KEY, search=2000)
+    found = eqb.error_bound(reference, model, low, high, key=KEY, search=2000)
     assert found.complete
     rng = np.random.default_rng(0)
     largest = np.zeros(5)
@@ -82,8 +82,8 @@ def test_in_a_multistable_network_the_bound_holds_for_every_stable_point(referen
 
 def test_out_of_time_the_bound_is_larger_and_still_a_bound():
     model = eqb.FeedForward(2, 12, 2, key=KEY)
-    whole = eqb.metrics.error_bound(UNIQUE, model, key=KEY, search=2000)
-    hasty = eqb.metrics.error_bound(UNIQUE, model, key=KEY, search=2000, time_limit=1e-6)
+    whole = eqb.error_bound(UNIQUE, model, key=KEY, search=2000)
+    hasty = eqb.error_bound(UNIQUE, model, key=KEY, search=2000, time_limit=1e-6)
     assert whole.complete
     assert not hasty.complete
     assert (np.asarray(hasty.bound) >= np.asarray(whole.bound) - 1e-6).all()
@@ -94,7 +94,7 @@ def test_what_the_solver_cannot_take_is_no_proof():
     """SciPy calls coefficients above 1e15 an error of the model, by the same number as infeasible."""
     model = eqb.FeedForward(2, 3, 2, key=KEY)
     huge = eqx.tree_at(lambda m: m.weights2, model, 1e16 * model.weights2)
-    found = eqb.metrics.error_bound(UNIQUE, huge, key=KEY, search=2000)
+    found = eqb.error_bound(UNIQUE, huge, key=KEY, search=2000)
     inputs = jax.random.uniform(KEY, (500, 2), minval=-1.0)
     error = np.abs(np.asarray(huge.batch(inputs) - eqb.find_fixed_points(UNIQUE, inputs).rates))
     assert (error.max(0) <= np.asarray(found.bound)).all()
@@ -105,11 +105,11 @@ def test_bad_bounds(reference):
     smooth = eqb.RateNetwork(np.zeros((5, 5)), transfer=eqb.tanh)
     mlp = eqx.nn.MLP(5, 5, 3, 1, key=KEY)
     cases = [
-        (lambda: eqb.metrics.error_bound(smooth, model, key=KEY), "threshold-linear"),
-        (lambda: eqb.metrics.error_bound(reference, mlp, key=KEY), "must be a FeedForward"),
-        (lambda: eqb.metrics.error_bound(UNIQUE, model, key=KEY), "must map 2 inputs to 2 outputs"),
-        (lambda: eqb.metrics.error_bound(reference, model, 1.0, 0.0, key=KEY), "`high` must be at least"),
-        (lambda: eqb.metrics.error_bound(reference, model, np.nan, key=KEY), "`low` must be finite"),
+        (lambda: eqb.error_bound(smooth, model, key=KEY), "threshold-linear"),
+        (lambda: eqb.error_bound(reference, mlp, key=KEY), "must be a FeedForward"),
+        (lambda: eqb.error_bound(UNIQUE, model, key=KEY), "must map 2 inputs to 2 outputs"),
+        (lambda: eqb.error_bound(reference, model, 1.0, 0.0, key=KEY), "`high` must be at least"),
+        (lambda: eqb.error_bound(reference, model, np.nan, key=KEY), "`low` must be finite"),
     ]  # fmt: skip
     for call, words in cases:
         with pytest.raises((ValueError, TypeError), match=words):

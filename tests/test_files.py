@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 import equilibrax as eqb
-from equilibrax._files import whole_folder
+from equilibrax._files import atomic_folder
 
 KEY = jax.random.key(3)
 MODEL = eqb.FeedForward(2, 3, 2, key=KEY)
@@ -67,7 +67,7 @@ def test_a_folder_appears_whole(tmp_path):
     out = tmp_path / "out"
 
     def fill(path, name, *, overwrite, error=None):
-        with whole_folder(path, overwrite=overwrite) as folder:
+        with atomic_folder(path, overwrite=overwrite) as folder:
             (folder / name).write_text(name)
             if error is not None:
                 raise error

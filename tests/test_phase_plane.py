@@ -58,7 +58,7 @@ def test_its_section_is_the_equation(competing):
         drift = -x + np.asarray([[0.5, -1.0], [-1.0, 0.5]]) @ phi + np.asarray(INPUT)
         np.testing.assert_allclose(section.drift[row, column], drift, atol=1e-12)
         slopes = np.asarray([[0.5, -1.0], [-1.0, 0.5]]) * (x > 0) - np.eye(2)
-        assert section.calm[row, column] == (np.linalg.eigvals(slopes).real.max() < 0)
+        assert section.stable[row, column] == (np.linalg.eigvals(slopes).real.max() < 0)
 
 
 def test_its_paths_are_scipys(competing):
@@ -127,7 +127,7 @@ def test_a_limit_cycle_and_the_point_inside_it():
         rtol=1e-8, atol=1e-10,
     )  # fmt: skip
     np.testing.assert_allclose(seen.paths[0, -1], truth.y[:, -1], atol=5e-3)
-    assert seen.section.calm is None
+    assert seen.section.stable is None
     assert seen.section.drive is None
 
 

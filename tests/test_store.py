@@ -16,7 +16,7 @@ import equilibrax as eqb
 from equilibrax import Outcome
 from equilibrax.commands import cli
 from equilibrax.sampling._inputs import draw_inputs, key_of_block
-from equilibrax.sampling._mesh import settle_shards
+from equilibrax.sampling._sampler import Sampler
 
 KEY = jax.random.key(7)
 CUBE = eqb.UniformCube(-1.0, 1.0)
@@ -254,10 +254,10 @@ def test_shards_that_do_not_belong_here(finished, copy, tmp_path):
 
 
 def test_a_newer_version_is_refused(copy):
-    from equilibrax._settings import sealed, unsealed
+    from equilibrax._settings import dump_with_digest, load_with_digest
 
-    content = unsealed((copy / "_settings.json").read_text())
-    (copy / "_settings.json").write_text(sealed({**content, "version": 2}))
+    content = load_with_digest((copy / "_settings.json").read_text())
+    (copy / "_settings.json").write_text(dump_with_digest({**content, "version": 2}))
     for attempt in (lambda: eqb.open_samples(copy), lambda: sample(copy)):
         with pytest.raises(ValueError, match="format equilibrax-store 2, and this version reads"):
             attempt()
@@ -326,14 +326,13 @@ def test_a_second_writer_is_refused(copy):
 
 def test_past_four_billion_inputs():
     """Input k is numbered within its block of 2**32, and every block has a key of its own."""
-    method = eqb.Flow(abscissa=False)
-    last, next_ = settle_shards(NETWORK, CUBE, KEY, [2**24 - 1], 256, method), None
-    next_ = settle_shards(NETWORK, CUBE, KEY, [2**24], 256, method)
+    sampler = Sampler(NETWORK, CUBE, KEY, eqb.Flow(abscissa=False), 256)
+    last, next_ = (sampler(first, 256, jax.devices()[:1]) for first in (2**32 - 256, 2**32))
     indices = jnp.arange(256, dtype=jnp.uint32)
     expected = draw_inputs(CUBE, KEY, indices + jnp.uint32(2**32 - 256), 2, jnp.float64)
-    np.testing.assert_array_equal(last[0]["inputs"], expected)
+    np.testing.assert_array_equal(last["inputs"], expected)
     expected = draw_inputs(CUBE, key_of_block(KEY, 1), indices, 2, jnp.float64)
-    np.testing.assert_array_equal(next_[0]["inputs"], expected)
+    np.testing.assert_array_equal(next_["inputs"], expected)
     first = draw_inputs(CUBE, KEY, indices, 2, jnp.float64)
     assert not np.isin(expected, first).any()
 

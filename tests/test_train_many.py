@@ -146,13 +146,13 @@ def test_early_stopping_keeps_the_least_validation_error(tmp_path):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def small_chunks(monkeypatch):
     from equilibrax.approximation import _batches
 
     monkeypatch.setattr(_batches, "SETTLED", 4 * 16)
 
 
-def test_live_batches_are_fresh_stable_and_counted(small_pieces):
+def test_live_batches_are_fresh_stable_and_counted(small_chunks):
     network = eqb.two_neuron(1.5, 0.0)
     live = eqb.LiveSamples(network, eqb.UniformCube(-1.0, 1.0))
     model = eqb.FeedForward(2, 4, 2, key=KEY)
@@ -180,7 +180,7 @@ def test_live_batches_are_fresh_stable_and_counted(small_pieces):
     np.testing.assert_allclose(run.losses, losses, rtol=1e-9)
     for a, b in zip(jax.tree.leaves(run.model), jax.tree.leaves(model), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
-    # Pieces of four steps: the last one is settled whole, and two of its steps are not used.
+    # Chunks of four steps: the last one is settled whole, and two of its steps are not used.
     assert sum(run.counts.values()) == 12 * 16
     assert run.counts[Outcome.DIVERGED] >= counts[Outcome.DIVERGED] > 0
 
@@ -193,7 +193,7 @@ class Faulty(eqb.UniformCube):
         return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 1)), jnp.nan, i)
 
 
-def test_live_inputs_that_are_not_finite_are_left_out(small_pieces):
+def test_live_inputs_that_are_not_finite_are_left_out(small_chunks):
     live = eqb.LiveSamples(eqb.two_neuron(1.5, 0.0), Faulty(-1.0, 1.0))
     model = eqb.FeedForward(2, 4, 2, key=KEY)
     run = eqb.train(model, live, steps=12, batch_size=16, key=KEY)

@@ -30,8 +30,8 @@ def stores(tmp_path_factory):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    """Three batches in memory at a time: pieces, and epochs of some 15 steps, end everywhere."""
+def small_chunks(monkeypatch):
+    """Three batches in memory at a time: chunks, and epochs of some 15 steps, end everywhere."""
     monkeypatch.setattr(_batches, "BUFFER", 4 * 96)
 
 
@@ -40,14 +40,14 @@ def same_weights(left, right, **tolerance):
         np.testing.assert_allclose(a, b, **{"rtol": 0, "atol": 0, **tolerance})
 
 
-def test_each_epoch_gives_every_stable_pair_once_in_another_order(stores, small_pieces):
+def test_each_epoch_gives_every_stable_pair_once_in_another_order(stores, small_chunks):
     store = stores["all"]
     source = FromStore(store, 32, KEY, None)
     assert source.length == 3
     total = len(store[:].only_stable())
-    pieces = [source.piece(c) for c in range(2 * total // 96 + 1)]
+    chunks = [source.chunk(c) for c in range(2 * total // 96 + 1)]
     inputs, targets = (
-        np.concatenate([np.asarray(getattr(p, name)).reshape(-1, 2) for p in pieces])
+        np.concatenate([np.asarray(getattr(c, name)).reshape(-1, 2) for c in chunks])
         for name in ("inputs", "targets")
     )
     known = {
@@ -55,7 +55,7 @@ def test_each_epoch_gives_every_stable_pair_once_in_another_order(stores, small_
         for i, r in zip(*map(np.asarray, (store[:].inputs, store[:].rates)), strict=True)
     }
     assert all(known[tuple(i)] == tuple(r) for i, r in zip(inputs, targets, strict=True))
-    # The pieces of an epoch's end hold the beginning of the next: count where they are drawn.
+    # The chunks of an epoch's end hold the beginning of the next: count where they are drawn.
     places = [place for place in source.located(0, 2 * total)]
     rows = [(shard, row) for shard, low, high in places for row in range(low, high)]
     assert len(set(rows[:total])) == len(set(rows[total:])) == total
@@ -65,7 +65,7 @@ def test_each_epoch_gives_every_stable_pair_once_in_another_order(stores, small_
     assert (inputs[:96] != inputs[96:192]).any()
 
 
-def test_a_store_trains_alike_whatever_else_it_keeps(stores, small_pieces):
+def test_a_store_trains_alike_whatever_else_it_keeps(stores, small_chunks):
     runs = [eqb.train(MODEL, store, **PLAN) for store in stores.values()]
     np.testing.assert_array_equal(runs[0].losses, runs[1].losses)
     same_weights(runs[0].model, runs[1].model)
@@ -73,14 +73,14 @@ def test_a_store_trains_alike_whatever_else_it_keeps(stores, small_pieces):
     assert float(runs[0].losses[-9:].mean()) < float(runs[0].losses[:9].mean())
 
 
-def test_batches_of_a_store_are_trained_on_by_plain_steps(stores, small_pieces):
-    """Against Optax, step by step, on the batches that the pieces hold."""
+def test_batches_of_a_store_are_trained_on_by_plain_steps(stores, small_chunks):
+    """Against Optax, step by step, on the batches that the chunks hold."""
     run = eqb.train(MODEL, stores["stable"], **{**PLAN, "steps": 7})
     source = FromStore(stores["stable"], 32, KEY, None)
     batches = [
-        (piece.inputs[j], piece.targets[j])
+        (chunk.inputs[j], chunk.targets[j])
         for c in range(3)
-        for piece in [source.piece(c)]
+        for chunk in [source.chunk(c)]
         for j in range(3)
     ]
     model, optimizer = MODEL, PLAN["optimizer"]
@@ -99,7 +99,7 @@ def test_batches_of_a_store_are_trained_on_by_plain_steps(stores, small_pieces):
 
 
 @pytest.mark.parametrize("kind", ["store", "memory"])
-def test_devices_change_nothing_but_rounding(kind, stores, small_pieces):
+def test_devices_change_nothing_but_rounding(kind, stores, small_chunks):
     data = stores["stable"] if kind == "store" else stores["stable"][:]
     mesh = Mesh(np.asarray(jax.devices()[:2]), ("data",))
     alone = eqb.train(MODEL, data, **PLAN)
@@ -115,7 +115,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("kind", ["store", "memory"])
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(
-    kind, stores, small_pieces, tmp_path, monkeypatch
+    kind, stores, small_chunks, tmp_path, monkeypatch
 ):
     data = stores["stable"] if kind == "store" else stores["stable"][:]
     whole = eqb.train(MODEL, data, checkpoints=tmp_path / "whole", every=20, **PLAN)

@@ -5,12 +5,12 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import metrics as metrics, results as results
-from ._devices import use_all_cores as _use_all_cores
 from .approximation import (
     Approximation as Approximation,
     FeedForward as FeedForward,
     approximate as approximate,
     distill as distill,
+    error_bound as error_bound,
     evaluate as evaluate,
     export_onnx as export_onnx,
     export_stablehlo as export_stablehlo,
@@ -87,7 +87,5 @@ def __getattr__(name: str):
                 hints += f"; {content} are in `{module}`: {module}.{name}"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hints}")
 
-
-_use_all_cores()
 
 __version__ = _version("equilibrax")

@@ -1,9 +1,9 @@
-"""What every public function asks of its arguments, in one grammar.
+"""Argument checks, whose errors share one grammar.
 
 "Argument `weights` must have shape (n, n), but has shape (5, 4)."
 
-Shapes and dtypes are checked always. Values are checked when they are known:
-inside `jax.jit` an array is only a tracer, and its values are the caller's word.
+Shapes and dtypes are always checked. Values are checked where they are concrete: inside `jax.jit`
+an array is a tracer, whose values cannot be read.
 """
 
 import operator
@@ -18,17 +18,17 @@ from jaxtyping import Array
 
 
 def fail(name: str, must: str, but: str, error: type[Exception] = ValueError) -> NoReturn:
-    """Raise ``error`` in the house's grammar."""
+    """Raise `error` with a message "Argument `name` must ..., but ..."."""
     raise error(f"Argument `{name}` must {must}, but {but}.")
 
 
-def is_known(value: Any) -> bool:
-    """Whether the values, and not only shape and dtype, can be looked at."""
+def is_concrete(value: Any) -> bool:
+    """Whether the values can be read: false for tracers, which have only shape and dtype."""
     return not isinstance(value, Tracer)
 
 
 def floating(name: str, value: Any) -> Array:
-    """`value` as a float32 or float64 array; Python numbers take JAX's default.
+    """Return `value` as a float32 or float64 array; Python numbers get JAX's default dtype.
 
     **Raises:** `TypeError` for integer, boolean, complex, half-precision or
     object arrays, which would silently change the precision of a solve.
@@ -49,11 +49,12 @@ def floating(name: str, value: Any) -> Array:
             f"has dtype {value.dtype}",
             TypeError,
         )
-    return jnp.asarray(value)
+    # Not by `asarray`, which compiles a program for each shape.
+    return value if isinstance(value, jax.Array) else jax.device_put(value)
 
 
 def scalar(name: str, value: Any) -> Array:
-    """`value` as one float32 or float64 number."""
+    """Return `value` as one float32 or float64 number."""
     value = floating(name, value)
     if value.shape != ():
         fail(name, "be one number", f"has shape {value.shape}")
@@ -61,21 +62,21 @@ def scalar(name: str, value: Any) -> Array:
 
 
 def per_neuron(name: str, value: Array, n: int) -> None:
-    """`value` is one number for all n neurons, or one for each."""
+    """Require one number for all n neurons, or one for each."""
     if value.shape not in ((), (n,)):
         fail(name, f"have shape () or ({n},)", f"has shape {value.shape}")
 
 
 def square(name: str, value: Array | np.ndarray) -> int:
-    """n of a matrix of shape (n, n), which is not empty."""
+    """Require a matrix of shape (n, n), n at least 1, and return n."""
     if value.ndim != 2 or value.shape[0] != value.shape[1] or value.shape[0] == 0:
         fail(name, "have shape (n, n)", f"has shape {value.shape}")
     return value.shape[0]
 
 
 def values(name: str, value: Array, must: str, test: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Every element passes `test`, where the elements are known."""
-    if not is_known(value):
+    """Require that every element passes `test`; tracers are not checked."""
+    if not is_concrete(value):
         return
     passed = test(np.asarray(value))
     if not passed.all():
@@ -85,22 +86,22 @@ def values(name: str, value: Array, must: str, test: Callable[[np.ndarray], np.n
 
 
 def finite(name: str, value: Array) -> None:
-    """Neither NaN nor infinite."""
+    """Require elements that are neither NaN nor infinite."""
     values(name, value, "be finite", np.isfinite)
 
 
 def positive(name: str, value: Array) -> None:
-    """Finite and above zero."""
+    """Require finite elements above zero."""
     values(name, value, "be positive and finite", lambda v: np.isfinite(v) & (v > 0))
 
 
 def not_negative(name: str, value: Array) -> None:
-    """Finite and not below zero."""
+    """Require finite elements of at least zero."""
     values(name, value, "be finite and not negative", lambda v: np.isfinite(v) & (v >= 0))
 
 
 def integer(name: str, value: Any, minimum: int = 1) -> int:
-    """A whole number, at least `minimum`; numpy's integers are welcome."""
+    """Return a Python or NumPy integer of at least `minimum` as an `int`."""
     kind = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
     if isinstance(value, bool):
         fail(name, f"be {kind}", f"is {value!r}", TypeError)
@@ -114,26 +115,26 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
 
 
 def sizes(name: str, value: Any) -> tuple[int, ...]:
-    """A sequence of positive integers, as a tuple."""
+    """Return a sequence of positive integers as a tuple."""
     if not isinstance(value, Iterable) or isinstance(value, str):
         fail(name, "be a sequence of positive integers", f"is {value!r}", TypeError)
     return tuple(integer(name, size) for size in value)
 
 
 def number(name: str, value: Any, *, above: float, below: float = float("inf")) -> float:
-    """A real Python or numpy number strictly between the two bounds."""
+    """Return a real number strictly between the two bounds as a `float`."""
     try:
-        known = float(value)
+        result = float(value)
     except (TypeError, ValueError):
-        known = float("nan")
-    if isinstance(value, (bool, str)) or not above < known < below:
+        result = float("nan")
+    if isinstance(value, (bool, str)) or not above < result < below:
         limits = f"above {above:g}" + ("" if below == float("inf") else f" and below {below:g}")
         fail(name, f"be a number {limits}", f"is {value!r}")
-    return known
+    return result
 
 
 def key(value: Any, name: str = "key") -> Array:
-    """One PRNG key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
+    """Return one PRNG key, given typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
     dtype = getattr(value, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if typed and value.shape == ():

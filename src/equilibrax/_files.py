@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that are written atomically: completely, or not at all."""
 
 import contextlib
 import json
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def write_whole(
+def write_atomic(
     path: str | os.PathLike, write: Callable[[IO[bytes]], object], *, overwrite: bool
 ) -> None:
-    """Write a file under a temporary name, flush it to the disk, then give it its name.
+    """Write a file under a temporary name, flush it to the disk, and rename it to `path`.
 
-    **Raises:** `FileExistsError` if the file exists and may not be replaced; whatever
-    `write` or the disk raises, in which case nothing is left behind.
+    **Raises:** `FileExistsError` if the file exists and may not be replaced; any error of `write`
+    or the disk, in which case no partial file is left.
     """
     path = Path(path)
     check_absent(path, overwrite)
@@ -33,11 +33,11 @@ def write_whole(
 
 
 ALLOW = "overwrite=True (--force on the command line) writes there all the same"
-"""What a user who meant it can do."""
+"""Advice in messages about existing files."""
 
 
 def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = False) -> None:
-    """Raise unless a file, or a `folder`, may come to stand here."""
+    """Raise unless a file, or a `folder`, may be written to `path`."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
@@ -51,13 +51,13 @@ def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = Fal
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder whose files move to `path` together when the block ends well.
+def atomic_folder(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary folder, and move it to `path` if the block succeeds.
 
-    With `overwrite`, files of the same name in `path` are replaced, others stay.
+    With `overwrite`, files of the same name in `path` are replaced, and others are kept.
 
     **Raises:** `FileExistsError` if `path` is a file, or a folder that is not empty and may
-    not be written to; whatever the block or the disk raises, with `path` left as it was.
+    not be written to; any error of the block or the disk, in which case `path` is unchanged.
     """
     path = Path(path)
     check_absent(path, overwrite, folder=True)
@@ -78,13 +78,13 @@ def whole_folder(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
 
 
 def write_json(path: Path, report: Any) -> None:
-    """Write a report of Python's own types; what is not a number becomes null."""
+    """Write a report of plain Python types as JSON; NaN and infinity become null."""
 
-    def sound(value):
+    def finite(value):
         if isinstance(value, dict):
-            return {name: sound(part) for name, part in value.items()}
+            return {name: finite(part) for name, part in value.items()}
         if isinstance(value, (list, tuple)):
-            return [sound(part) for part in value]
+            return [finite(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    path.write_text(json.dumps(sound(report), indent=2, allow_nan=False) + "\n")
+    path.write_text(json.dumps(finite(report), indent=2, allow_nan=False) + "\n")

@@ -2,8 +2,8 @@
 
 
 def progress_bar(total: int, what: str, unit: str, shown: bool):
-    """A tqdm bar for a loop on the host; silent unless `shown` on a terminal."""
-    # Here, since the core works without it.
+    """A tqdm bar for a loop on the host, displayed only if `shown` and on a terminal."""
+    # Imported here, so that the core works without it.
     from tqdm import tqdm
 
     return tqdm(

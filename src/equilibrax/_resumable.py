@@ -1,9 +1,9 @@
-"""Folders that a run which was ended, however, is taken up again in.
+"""Folders of resumable runs.
 
-    _settings.json           what the run was made with
-    _settings.safetensors    the arrays among that
+    _settings.json           the settings of the run
+    _settings.safetensors    the arrays among the settings
 
-A folder belongs to the settings that it was begun with, and has one writer at a time.
+A folder can only be resumed with the settings it was created with, and by one writer at a time.
 """
 
 import contextlib
@@ -17,11 +17,12 @@ import jax
 import numpy as np
 
 from ._devices import meet
-from ._files import check_absent, write_whole
-from ._settings import digest_of, first_difference, sealed, unsealed
+from ._files import check_absent, write_atomic
+from ._settings import digest_of, dump_with_digest, first_difference, load_with_digest
 
 HEADER, ARRAYS = "_settings.json", "_settings.safetensors"
-"""Readers of Parquet skip what begins so, and take a whole folder of shards as one table."""
+"""Readers of Parquet skip files that begin with an underscore, so that they can read a folder of
+shards as one table."""
 
 LOCK = ".lock-{}"
 
@@ -30,28 +31,28 @@ class Kind(NamedTuple):
     """A kind of folder."""
 
     what: str
-    """In words, as "a store of samples"."""
+    """Name in messages, such as "a store of samples"."""
     format: str
     version: int
     files: re.Pattern
-    """Names of what it holds beside the settings."""
+    """Names of the files beside the settings."""
 
 
 class DamagedSettings(ValueError):
-    """A folder whose settings are not what was written."""
+    """The settings of a folder do not match their digest."""
 
 
 @contextlib.contextmanager
 def taken_up(
     path: Path, kind: Kind, settings: dict[str, Any], *, repair: bool = False
 ) -> Iterator[str]:
-    """The folder, created if absent, with these settings and no other writer meanwhile.
+    """Lock a folder with these settings, created if absent, and yield its identity.
 
-    Yields its identity. To `repair` is to write settings again that are damaged. Of several
-    processes, each calls this, and the first one creates.
+    With `repair`, damaged settings are written again. Every process of a distributed job calls
+    this function; process 0 creates the folder.
 
-    **Raises:** `ValueError` for other settings, by name; `FileExistsError` if something else is
-    there; `BlockingIOError` if another process is writing.
+    **Raises:** `ValueError` for a folder with other settings, naming the first difference;
+    `FileExistsError` if `path` is something else; `BlockingIOError` if another process is writing.
     """
     check_absent(path, overwrite=True, folder=True)
     if path.exists():
@@ -70,7 +71,7 @@ def taken_up(
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """An error of the disk says what to do about it."""
+    """Add to errors of the disk that the same command resumes the run."""
     try:
         yield
     except OSError as error:
@@ -81,7 +82,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def read_settings(path: Path, kind: Kind) -> tuple[dict[str, Any], str]:
-    """All settings by name, and the identity of the folder that has them.
+    """Read all settings by name, and the identity of the folder.
 
     **Raises:** `FileNotFoundError`; `ValueError` for another kind of folder, or a newer version;
     `DamagedSettings`.
@@ -94,7 +95,7 @@ def read_settings(path: Path, kind: Kind) -> tuple[dict[str, Any], str]:
         raise ValueError(f"{path} is not {kind.what}: it has no {HEADER}")
     text = (path / HEADER).read_bytes()
     try:
-        header = unsealed(text)
+        header = load_with_digest(text)
     except ValueError as error:
         raise DamagedSettings(f"{path / HEADER} is damaged: {error}") from error
     if header["format"] != kind.format or header["version"] > kind.version:
@@ -107,14 +108,14 @@ def read_settings(path: Path, kind: Kind) -> tuple[dict[str, Any], str]:
 
 
 def refuse_difference(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raise `ValueError` unless the folder has the settings that are wanted here."""
+    """Raise `ValueError` if the settings of the folder differ from those wanted."""
     difference = first_difference(there, here)
     if difference:
         raise ValueError(f"{path} was made with other settings: {difference}.")
 
 
 def _create(path: Path, kind: Kind, settings: dict[str, Any], repair: bool) -> None:
-    """Write the settings, unless they are there; and clear away what was never finished."""
+    """Remove unfinished files, and write the settings unless they exist."""
     import safetensors.numpy
 
     for file in path.glob(".*.unfinished"):
@@ -131,23 +132,25 @@ def _create(path: Path, kind: Kind, settings: dict[str, Any], repair: bool) -> N
     plain = {k: v for k, v in settings.items() if k not in arrays}
     content = safetensors.numpy.save(arrays)
     header = {"format": kind.format, "version": kind.version, "arrays": digest_of(content)}
-    text = sealed({**header, "settings": plain}).encode()
-    write_whole(path / ARRAYS, lambda file: file.write(content), overwrite=True)
-    write_whole(path / HEADER, lambda file: file.write(text), overwrite=True)
+    text = dump_with_digest({**header, "settings": plain}).encode()
+    write_atomic(path / ARRAYS, lambda file: file.write(content), overwrite=True)
+    write_atomic(path / HEADER, lambda file: file.write(text), overwrite=True)
 
 
 def _refuse_foreign(path: Path, kind: Kind) -> None:
+    """Raise `FileExistsError` unless the path is a folder of this kind."""
     if not path.is_dir():
         raise FileExistsError(f"{path} exists and is not a folder")
     for file in path.iterdir():
         ours = file.name in (HEADER, ARRAYS) or kind.files.fullmatch(file.name)
-        passing = file.name.startswith(LOCK.format("")) or file.name.endswith(".unfinished")
-        if not ours and not passing:
+        temporary = file.name.startswith(LOCK.format("")) or file.name.endswith(".unfinished")
+        if not ours and not temporary:
             raise FileExistsError(f"{path} is a folder of another kind: it holds {file.name}")
 
 
 def _locks_of(path: Path) -> list[Path]:
-    """This process's lock; and, for the first one, those of a larger job that may still write."""
+    """The lock of this process; for process 0 also the locks of further processes, which belong to
+    a larger job that may still be writing."""
     mine = [path / LOCK.format(jax.process_index())]
     if jax.process_index() > 0:
         return mine
@@ -157,7 +160,7 @@ def _locks_of(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(lock: Path) -> Iterator[None]:
-    """A lock that the kernel holds, and that is gone with the process however it ends."""
+    """Hold a lock of the operating system, which is released when the process ends in any way."""
     import filelock
 
     try:

@@ -1,7 +1,7 @@
-"""What something on disk was made with, by name, so that a difference can be named.
+"""Settings of objects on disk, by name, so that error messages can name a difference.
 
 Settings are a flat dictionary: `network.convention` is a word, `network.weights` an array, and
-`network.class` the name of the class that has them.
+`network.class` the name of the network's class.
 """
 
 import dataclasses
@@ -19,12 +19,13 @@ import numpy as np
 PLAIN = (str, int, float, bool, type(None))
 
 DECISIVE = ("equilibrax", "jax", "jaxlib", "diffrax", "equinox")
-"""Packages of which another version may round in another way."""
+"""Packages whose versions affect rounding."""
 
 
 def described(value: Any, name: str) -> dict[str, Any]:
-    """The settings that `value` holds: arrays as NumPy's, modules field by field. What is neither,
-    a function say, is named by its class alone: compare its `program_of`, too."""
+    """Flatten `value` to settings: arrays become NumPy arrays, and modules are flattened field by
+    field. Other objects, such as functions, are described by their class alone, so that their
+    `program_of` must be compared, too."""
     if isinstance(value, PLAIN):
         return {name: value}
     if isinstance(value, (list, tuple)) and all(isinstance(part, PLAIN) for part in value):
@@ -49,10 +50,9 @@ def described(value: Any, name: str) -> dict[str, Any]:
 
 
 def rebuilt(settings: Mapping[str, Any], name: str, classes: Mapping[str, type]) -> Any:
-    """What was described under this name, made of these classes.
+    """Rebuild the value that was described under this name, from these classes.
 
-    **Raises:** `LookupError` if it is, or holds, anything else: a function, or a class of a user's
-    own.
+    **Raises:** `LookupError` if the value is, or contains, a function or a class of a user's own.
     """
     kind = settings.get(f"{name}.class")
     if kind is None:
@@ -69,14 +69,14 @@ def rebuilt(settings: Mapping[str, Any], name: str, classes: Mapping[str, type])
 
 
 def program_of(function: Callable, *examples: Any) -> str:
-    """The digest of what `function` computes of arguments of these shapes: a function whose text
-    has changed, or that holds other numbers, has another one."""
+    """Digest of the program that JAX lowers `function` to for arguments of these shapes. It changes
+    with the function's operations and constants."""
     program: Any = eqx.filter_jit(function)
     return digest_of(program.lower(*examples).as_text().encode())
 
 
 def digest_of(*parts: Any) -> str:
-    """16 hexadecimal digits of the bytes of these buffers, in this order."""
+    """Digest of the buffers' bytes, in order, as 16 hexadecimal digits."""
     whole = hashlib.blake2b(digest_size=8)
     for part in parts:
         whole.update(part)
@@ -84,14 +84,13 @@ def digest_of(*parts: Any) -> str:
 
 
 def versions(*more: str) -> dict[str, str]:
-    """What decides on the last bit of an answer, by name: the platform, and these packages, too."""
+    """Platform and package versions, which affect rounding, by name; `more` adds packages."""
     packages = {f"version of {package}": version(package) for package in (*DECISIVE, *more)}
     return {"platform": jax.default_backend(), **packages}
 
 
 def first_difference(left: Mapping[str, Any], right: Mapping[str, Any]) -> str | None:
-    """The first setting, in the order of `right`, that is not the same in both, with both values,
-    in words."""
+    """Describe the first setting that differs, in the order of `right`, with both values."""
     for name in [*right, *(name for name in left if name not in right)]:
         a, b = left.get(name, "absent"), right.get(name, "absent")
         if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -105,21 +104,21 @@ def first_difference(left: Mapping[str, Any], right: Mapping[str, Any]) -> str |
     return None
 
 
-def sealed(content: Mapping[str, Any]) -> str:
-    """Content as JSON, together with its digest."""
-    return json.dumps({"digest": _seal(content), **content}, indent=1)
+def dump_with_digest(content: Mapping[str, Any]) -> str:
+    """Serialise content as JSON, together with its digest."""
+    return json.dumps({"digest": _digest(content), **content}, indent=1)
 
 
-def unsealed(text: str | bytes) -> dict[str, Any]:
-    """The content of what was sealed.
+def load_with_digest(text: str | bytes) -> dict[str, Any]:
+    """Parse the output of `dump_with_digest`.
 
-    **Raises:** `ValueError` if it is not what was written.
+    **Raises:** `ValueError` if the content does not match its digest.
     """
     content = json.loads(text)
-    if not isinstance(content, dict) or content.pop("digest", None) != _seal(content):
+    if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
         raise ValueError("its content is not what was written")
     return content
 
 
-def _seal(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, Any]) -> str:
     return digest_of(json.dumps(content, sort_keys=True).encode())

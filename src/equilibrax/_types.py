@@ -1,10 +1,6 @@
-"""Array aliases shared by every room.
+"""Array aliases, in jaxtyping's notation: `n` neurons, `m` samples, `*batch` any leading axes."""
 
-Shapes are written once, in jaxtyping's notation: ``n`` neurons, ``m`` samples,
-``*batch`` any leading axes of the inputs.
-"""
-
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,3 +10,6 @@ Matrix: TypeAlias = Float[Array, "n n"]
 ActiveSet: TypeAlias = Bool[Array, " n"]
 Flag: TypeAlias = Bool[Array, ""]
 Count: TypeAlias = Int[Array, ""]
+
+Device: TypeAlias = Any
+"""A `jax.Device`, which type checkers take for a variable."""

@@ -10,7 +10,6 @@ from .approximation import (
     NoiseRejection as NoiseRejection,
     competition as competition,
     decision_boundary as decision_boundary,
-    error_bound as error_bound,
     jackknife as jackknife,
     mutual_information as mutual_information,
     noise_rejection as noise_rejection,

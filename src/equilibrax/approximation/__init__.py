@@ -1,4 +1,4 @@
-"""The feed-forward approximation: the network, its training, its measure."""
+"""The feed-forward approximation: the network, its training, and its metrics."""
 
 from ._approximation import (
     Approximation as Approximation,

@@ -1,4 +1,4 @@
-"""`Approximation`: a feed-forward network that stands in for a recurrent one, whole or on disk."""
+"""`Approximation`: a feed-forward network with the recurrent one it approximates, and its file."""
 
 import itertools
 import os
@@ -21,15 +21,16 @@ from ._verified import Verified, verified
 
 
 class Approximation(eqx.Module):
-    """A feed-forward network that stands in for a recurrent one.
+    """A feed-forward approximation of a recurrent network.
 
     - `network`: the recurrent network.
     - `model`: the best `FeedForward` by validation; calling the approximation calls it.
-    - `evaluation`: on the test split, which neither training nor choice has seen.
+    - `evaluation`: `Evaluation` on the test split, used neither for training nor for the choice.
     - `validation_errors`: normalised error of each restart, shape `(restarts,)`.
-    - `losses`: of each restart and step, shape `(restarts, steps)`.
-    - `dead_units`: hidden units of each restart that are never active, shape `(restarts,)`.
-    - `drawn`, `counts`: the inputs settled for it, and how they ended.
+    - `losses`: mean squared error of each restart and step, shape `(restarts, steps)`.
+    - `dead_units`: number of hidden units of each restart that are never active, shape
+      `(restarts,)`.
+    - `drawn`, `counts`: number of inputs settled, in all and in each outcome.
 
     **Example:**
 
@@ -59,20 +60,21 @@ class Approximation(eqx.Module):
         return self.model(i)
 
     def verified(self, inputs: Float[Array, "m n"], *, method: Flow | None = None) -> Verified:
-        """Answers that are fixed points of the recurrent network, exact to rounding.
+        """Fixed points of the recurrent network, exact to rounding, from the model's proposals.
 
-        The feed-forward network proposes the active set of each row: the units that it leaves
-        active. That set has one candidate fixed point, by one linear solve. Where the point lies in
-        its own chamber and its Jacobian is Hurwitz, it is a stable fixed point. All other rows
-        fall back to their trajectory.
+        The feed-forward network proposes an active set for each row: its active output units. The
+        active set has one candidate fixed point, found by one linear solve. Where the candidate
+        lies in its own chamber and its Jacobian is Hurwitz, it is a stable fixed point. All other
+        rows are settled by their trajectory.
 
-        **In a multistable network a verified point is a stable fixed point, but not proven to be
-        the one that the trajectory reaches.** Each row says whether it was verified.
+        **In a multistable network a verified point is a stable fixed point, but it is not proven
+        to be the fixed point that the trajectory reaches.** `verified` holds the verdict of each
+        row.
 
         **Arguments:**
 
         - `inputs`: shape `(m, n)`.
-        - `method`: how the others are settled, as for `find_fixed_points`.
+        - `method`: the `Flow` for rows that are not verified.
 
         **Returns:** a `Verified`.
 
@@ -81,20 +83,19 @@ class Approximation(eqx.Module):
         return verified(self.network, self.model, inputs, method)
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
-        """Write everything that this holds to one safetensors file, from which `load_approximation`
-        makes it again.
+        """Write all fields to one safetensors file, for `load_approximation`.
 
-        The weights stand in it under the names that `save_model` gives them; what are no arrays
-        is in the file's JSON header.
+        The model's weights have the same names as in a file of `save_model`; values that are not
+        arrays are in the file's JSON header.
 
         **Arguments:**
 
-        - `path`: of the file.
-        - `overwrite`: replace a file that exists.
+        - `path`: path of the file.
+        - `overwrite`: replace an existing file.
 
         **Raises:** `FileExistsError` if the file exists and may not be replaced; `ValueError` for a
-        network of a class, or with a transfer function, of your own, which no file can hold
-        (`save_model` keeps the weights); `OSError` from the disk, with nothing left behind.
+        network with a class or transfer function of your own, which no file can hold (`save_model`
+        writes the weights); `OSError` from the disk, in which case no partial file is left.
         """
         parts = _described(self)
         try:
@@ -110,16 +111,16 @@ FORMAT = Format("equilibrax-approximation", 1)
 
 
 def load_approximation(path: str | os.PathLike) -> Approximation:
-    """Read an `Approximation` back from the file that its `save` wrote.
+    """Read an `Approximation` from a file written by its `save`.
 
     **Arguments:**
 
-    - `path`: of the file.
+    - `path`: path of the file.
 
-    **Returns:** the `Approximation`, as it was saved.
+    **Returns:** the `Approximation`, equal to the saved one.
 
-    **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds something else,
-    or was written by a newer version.
+    **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, has other content, or
+    was written by a newer version.
 
     **Example:**
 
@@ -146,13 +147,14 @@ PARTS = ("network", "evaluation", "validation_errors", "losses", "dead_units", "
 
 
 def _described(approximation: Approximation) -> dict[str, Any]:
-    """All but the model, by name."""
+    """All fields except the model, flattened to settings by name."""
     counts = {f"counts.{kind.name}": n for kind, n in approximation.counts.items()}
     parts = [described(getattr(approximation, part), part) for part in PARTS]
     return dict(itertools.chain(counts.items(), *(part.items() for part in parts)))
 
 
 def _rebuilt(parts: dict[str, Any], model: FeedForward) -> Approximation:
+    """Inverse of `_described`."""
     classes = {**READABLE, "Evaluation": Evaluation}
     counts = {kind: parts[f"counts.{kind.name}"] for kind in Outcome}
     network, *rest = (rebuilt(parts, part, classes) for part in PARTS)

@@ -1,8 +1,7 @@
-"""Where the batches of a training come from: device memory, a store that does not fit in there, or
-the recurrent network itself.
+"""Sources of training batches: arrays in device memory, a store on disk, or the recurrent network.
 
-Batch t is a function of the key and t alone. A training takes its batches piece by piece: a piece
-is in device memory and gives the batches of some consecutive steps to a compiled loop.
+Batch t is a function of the key and t alone. Training takes the batches chunk by chunk: a chunk is
+in device memory, and holds the batches of some consecutive steps for a compiled loop.
 """
 
 import functools
@@ -21,55 +20,56 @@ from .. import _checks
 from .._devices import on_all_of
 from .._settings import described, digest_of
 from ..fixed_points import FixedPoints, Outcome, find_fixed_points
-from ..fixed_points._outcome import in_words
+from ..fixed_points._result import in_words
 from ..sampling import LiveSamples, Samples, SampleStore
+from ..sampling._counts import add_counts
 from ..sampling._header import settings_of_inputs, settings_of_network
 from ..sampling._inputs import draw_inputs
-from ._pieces import Batch, Cut, Drawn, Stretch, placed, stops
+from ._chunks import Batch, BatchedChunk, RandomChunk, Span, split_steps, to_devices
 
-STRETCH = 1000
-"""Steps of one dispatch, where the data are in memory, at most."""
+MAX_STEPS = 1000
+"""Upper limit on the steps of one dispatch, for data in memory."""
 
 BUFFER = 2**23
-"""Numbers that are in device memory at a time, where they are not; another such piece is read
-meanwhile. And row numbers that are drawn at a time."""
+"""Size of a chunk: numbers read from a store at a time (the next chunk is read meanwhile), or row
+numbers drawn at a time."""
 
 SETTLED = 2**16
-"""Inputs that are settled at a time, where they are live: enough to keep all lanes busy."""
+"""Inputs of `LiveSamples` settled at a time: enough to keep all lanes busy."""
 
 
 class FromMemory:
-    """Pairs in device memory, on every device of the mesh."""
+    """Batches drawn from pairs that are in the memory of every device of the mesh."""
 
     def __init__(
         self, inputs: Array, targets: Array, batch_size: int, key: Array, mesh: Mesh | None
     ):
         self.inputs, self.targets = inputs, targets
         inputs, targets, key = on_all_of(mesh, (inputs, targets, key))
-        longest = max(1, min(STRETCH, BUFFER // batch_size))
-        self.piece = Drawn(inputs, targets, key, batch_size, longest, mesh)
+        max_steps = max(1, min(MAX_STEPS, BUFFER // batch_size))
+        self.chunk = RandomChunk(inputs, targets, key, batch_size, max_steps, mesh)
 
     def probe(self, count: int) -> Batch:
-        """The first pairs, so many at most."""
+        """The first `count` pairs, or all if there are fewer."""
         return Batch(self.inputs[:count], self.targets[:count])
 
     def settings(self) -> dict[str, Any]:
-        """What the batches depend on."""
+        """Settings that determine the batches, by name."""
         digest = digest_of_pairs(self.inputs, self.targets)
         return {"data": digest, "data.shape": list(self.inputs.shape)}
 
-    def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
-        """All steps from `first` to `stop`, some at a time; some end at multiples of `every`."""
-        for low, high in stops(first, stop, self.piece.longest, every):
-            yield Stretch(self.piece, low, high)
+    def spans(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Span]:
+        """Steps from `first` to `stop`, split at the multiples of each number in `every`."""
+        for low, high in split_steps(first, stop, self.chunk.max_steps, every):
+            yield Span(self.chunk, low, high)
 
 
 class FromStore:
-    """The stable pairs of a store, every one once in each epoch, shuffled in two levels.
+    """The stable pairs of a store, each once in every epoch, shuffled in two levels.
 
-    In epoch e the shards stand in an order of that epoch; one epoch after another makes an endless
-    row of pairs. It is cut into pieces, and the pairs of each piece are put in an order of that
-    piece. A thread reads the next piece while the devices work on one.
+    Each epoch permutes the shards; the epochs together are an endless sequence of pairs. The
+    sequence is split into chunks of equal length, and the pairs within each chunk are permuted. A
+    thread reads the next chunk while the devices train on the current one.
     """
 
     def __init__(self, store: SampleStore, batch_size: int, key: Array, mesh: Mesh | None):
@@ -85,43 +85,44 @@ class FromStore:
         self.length = max(1, min(BUFFER // numbers, self.total) // batch_size)
 
     def probe(self, count: int) -> Batch:
-        """The first pairs, so many at most."""
+        """The first `count` pairs, or all if there are fewer."""
         first = self.store[:count].only_stable()
         return Batch(first.inputs, first.rates)
 
     def settings(self) -> dict[str, Any]:
-        """What the batches depend on."""
+        """Settings that determine the batches, by name."""
         missing = self.store.missing
         return {"data": self.store.identity, "data.missing": missing, "data.piece": self.length}
 
-    def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
-        """All steps from `first` to `stop`, piece by piece; some end at multiples of `every`."""
-        pieces = range(first // self.length, -(-stop // self.length))
+    def spans(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Span]:
+        """Steps from `first` to `stop`, split at the multiples of each number in `every`."""
+        chunks = range(first // self.length, -(-stop // self.length))
         with ThreadPoolExecutor(1) as reader:
-            coming = [reader.submit(self.piece, pieces.start)] if pieces else []
-            for c in pieces:
-                piece = coming.pop().result()
-                if c + 1 < pieces.stop:
-                    coming.append(reader.submit(self.piece, c + 1))
+            pending = [reader.submit(self.chunk, chunks.start)] if chunks else []
+            for c in chunks:
+                chunk = pending.pop().result()
+                if c + 1 < chunks.stop:
+                    pending.append(reader.submit(self.chunk, c + 1))
                 end = min(stop, (c + 1) * self.length)
-                for low, high in stops(first, end, self.length, every):
-                    yield Stretch(piece, low, high)
+                for low, high in split_steps(first, end, self.length, every):
+                    yield Span(chunk, low, high)
                 first = end
 
-    def piece(self, c: int) -> Cut:
-        """The c-th piece, on the devices."""
+    def chunk(self, c: int) -> BatchedChunk:
+        """The c-th chunk, on the devices."""
         count = self.length * self.batch_size
         parts = [self._stable_rows(k, low, high) for k, low, high in self.located(c * count, count)]
         order = self._order("rows", c, count)
         shape = (self.length, self.batch_size, -1)
         inputs, targets = (
-            placed(np.concatenate(columns)[order].reshape(shape), self.mesh)
+            to_devices(np.concatenate(columns)[order].reshape(shape), self.mesh)
             for columns in zip(*parts, strict=True)
         )
-        return Cut(inputs, targets, on_all_of(self.mesh, jnp.asarray(c * self.length)))
+        return BatchedChunk(inputs, targets, on_all_of(self.mesh, jnp.asarray(c * self.length)))
 
     def located(self, position: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """Where so many pairs from this position of the endless row on are: shard, from, to."""
+        """Location of `count` pairs of the endless sequence, from `position` on: shard, and first
+        and last (exclusive) row among its stable pairs."""
         while count > 0:
             epoch, offset = divmod(position, self.total)
             order = self._order("shards", epoch, len(self.stable))
@@ -147,7 +148,7 @@ class FromStore:
 
 
 class FromNetwork:
-    """Inputs drawn and settled some steps ahead of those that learn from them, on all devices.
+    """Inputs drawn and settled on all devices, a chunk of steps at a time, just before training.
 
     Input j of step t depends on the key, t and j alone. An input without a stable fixed point has
     weight 0 in its batch, and is counted.
@@ -158,10 +159,10 @@ class FromNetwork:
     ):
         self.live, self.batch_size, self.key, self.mesh = live, batch_size, key, mesh
         self.length = min(steps, max(1, SETTLED // batch_size))
-        self.counts = {outcome: 0 for outcome in Outcome}
+        self.counts = add_counts()
 
     def settings(self) -> dict[str, Any]:
-        """What the batches depend on."""
+        """Settings that determine the batches, by name."""
         live = self.live
         return {
             **settings_of_network(live.network),
@@ -170,40 +171,42 @@ class FromNetwork:
         }
 
     def probe(self, count: int) -> Batch:
-        """The stable ones of the first piece's pairs, so many at most."""
+        """The first `count` stable pairs of the first chunk, or all if there are fewer."""
         (inputs, targets, weights), _ = self.first
         rows = np.flatnonzero(weights.ravel())[:count]
         return Batch(*(a.reshape(-1, a.shape[-1])[rows] for a in (inputs, targets)))
 
     @functools.cached_property
     def first(self) -> tuple[tuple[Array, Array, Array], dict[Outcome, int]]:
-        """The first piece, settled once for the probe and for its steps."""
+        """The first chunk, settled once for the probe and for training."""
         columns, counts = self._settled(0)
         if not counts[Outcome.STABLE]:
             but = f"settles none of the first {in_words(counts)}"
             _checks.fail("data", "have stable fixed points", but)
         return columns, counts
 
-    def stretches(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Stretch]:
-        """All steps from `first` to `stop`, piece by piece; some end at multiples of `every`."""
+    def spans(self, first: int, stop: int, every: Sequence[int]) -> Iterator[Span]:
+        """Steps from `first` to `stop`, split at the multiples of each number in `every`."""
         while first < stop:
-            # Always the same number, so that one compiled program serves.
-            piece, end = self.piece(first), min(stop, first + self.length)
-            for low, high in stops(first, end, self.length, every):
-                yield Stretch(piece, low, high)
+            # A chunk always has `length` steps, so that one compiled program serves.
+            chunk, end = self.chunk(first), min(stop, first + self.length)
+            for low, high in split_steps(first, end, self.length, every):
+                yield Span(chunk, low, high)
             first = end
 
-    def piece(self, first: int) -> Cut:
+    def chunk(self, first: int) -> BatchedChunk:
         """The batches from step `first` on, on the devices."""
         (inputs, targets, weights), counts = self._settled(first) if first else self.first
-        self.counts = {outcome: self.counts[outcome] + n for outcome, n in counts.items()}
+        self.counts = add_counts(self.counts, counts)
         if self.mesh is not None:
             columns = (inputs, targets, weights)
-            inputs, targets, weights = (placed(np.asarray(a), self.mesh) for a in columns)
-        return Cut(inputs, targets, on_all_of(self.mesh, jnp.asarray(first)), weights)
+            inputs, targets, weights = (to_devices(np.asarray(a), self.mesh) for a in columns)
+        first_step = on_all_of(self.mesh, jnp.asarray(first))
+        return BatchedChunk(inputs, targets, first_step, weights)
 
     def _settled(self, first: int) -> tuple[tuple[Array, Array, Array], dict[Outcome, int]]:
-        """Inputs, targets and weights from step `first` on, on one device; and how all ended."""
+        """Inputs, targets and weights from step `first` on, on one device, and the counts of
+        outcomes."""
         inputs = _draw(self.live, self.key, jnp.uint32(first), self.batch_size, self.length)
         found = find_fixed_points(self.live.network, inputs, method=self.live.method)
         return _masked(inputs, found, self.batch_size), found.counts
@@ -213,7 +216,7 @@ class FromNetwork:
 def _draw(
     live: LiveSamples, key: Array, first: UInt32[Array, ""], batch_size: int, length: int
 ) -> Float[Array, "m k"]:
-    """The inputs of so many steps from the first on, one batch after the other."""
+    """The inputs of `length` steps from step `first` on, one batch after the other."""
     network, rows = live.network, jnp.arange(batch_size, dtype=jnp.uint32)
 
     def batch(t):
@@ -226,7 +229,7 @@ def _draw(
 
 @eqx.filter_jit
 def _masked(inputs: Array, found: FixedPoints, batch_size: int) -> tuple[Array, Array, Array]:
-    """Batches of inputs, rates, and weights: all 0 where there is no stable fixed point."""
+    """Batches of inputs, rates and weights; all three are 0 without a stable fixed point."""
     stable = found.stable
     inputs = jnp.where(stable[:, None], inputs, 0)
     rates = jnp.where(stable[:, None], found.rates, 0)
@@ -239,7 +242,10 @@ Source = FromMemory | FromStore | FromNetwork
 
 
 def batches_of(data: Any, batch_size: int, steps: int, key: Array, mesh: Mesh | None) -> Source:
-    """Where the batches of these data come from, or an error that says what is wrong with them."""
+    """The source of batches for these data.
+
+    **Raises:** `TypeError` or `ValueError` for data that cannot be trained on.
+    """
     if isinstance(data, SampleStore):
         return FromStore(data, batch_size, key, mesh)
     if isinstance(data, LiveSamples):
@@ -248,12 +254,15 @@ def batches_of(data: Any, batch_size: int, steps: int, key: Array, mesh: Mesh | 
 
 
 def digest_of_pairs(inputs: Array, targets: Array) -> str:
-    """What tells these pairs from others."""
+    """Digest of the pairs' bytes."""
     return digest_of(*(np.ascontiguousarray(array) for array in (inputs, targets)))
 
 
-def stable_ones(name: str, samples: Samples) -> Samples:
-    """The stable ones of the samples; there is one at least."""
+def require_stable(name: str, samples: Samples) -> Samples:
+    """The stable samples.
+
+    **Raises:** `ValueError` if no sample is stable, with the counts.
+    """
     stable = samples.only_stable()
     if len(stable) == 0:
         _checks.fail(name, "hold a stable fixed point", f"holds none ({samples.describe()})")
@@ -261,9 +270,9 @@ def stable_ones(name: str, samples: Samples) -> Samples:
 
 
 def as_pairs(data: Samples | tuple[Array, Array], name: str = "data") -> tuple[Array, Array]:
-    """Inputs and targets, checked; the stable ones of samples."""
+    """Inputs and targets, checked; of `Samples`, the stable pairs."""
     if isinstance(data, Samples):
-        stable = stable_ones(name, data)
+        stable = require_stable(name, data)
         return stable.inputs, stable.rates
     if not isinstance(data, tuple) or len(data) != 2:
         kinds = "Samples" if name != "data" else "Samples, a SampleStore, LiveSamples"

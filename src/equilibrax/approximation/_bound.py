@@ -1,11 +1,11 @@
 r"""A proven bound on an approximation's error over a box of inputs.
 
 Both maps are piecewise affine. Within the chamber of a stable active set the rates at the fixed
-point are affine in the input, r = R i + c, on the polyhedron where that fixed point is real; the
-approximation is affine where its units keep their sides. So the largest error over a box is the
-largest of the optima of some mixed-integer linear programmes, one for each chamber, output and
-sign, with one binary variable for each rectified unit. HiGHS solves them by branch and bound with
-linear relaxations, and says what it has proven whenever it is stopped.
+point are affine in the input, r = R i + c, on the polyhedron of inputs whose fixed point lies in
+that chamber; the approximation is affine where its active units stay the same. The largest error
+over a box is therefore the largest optimum of a set of mixed-integer linear programmes, one for
+each chamber, output and sign, with one binary variable for each rectified unit. HiGHS solves them
+by branch and bound with linear relaxations, and returns a proven bound also when stopped early.
 """
 
 import itertools
@@ -26,26 +26,27 @@ from ._export import feedforward_of
 from ._feedforward import FeedForward, forward
 
 MARGINAL = 1e-9
-"""Chambers whose abscissa is below this count as stable: one too many does no harm to a bound."""
+"""Chambers with an abscissa below this count as stable. A bound over too many chambers still
+holds."""
 
 
 class ErrorBound(eqx.Module):
-    r"""How far an approximation can be from the recurrent network, for inputs within a box.
+    r"""A bound on the error of an approximation, for inputs within a box.
 
-    - `bound`: no stable fixed point of any input within the box has rates r with
-      $|y_j - r_j|$ above this, shape `(n,)`: proven, up to the tolerances of a solver in double
-      precision (1e-6 of the bound).
-    - `attained`: the largest such errors at inputs that were found, with a stable fixed point that
-      is there, but that need not be the one the trajectory reaches, shape `(n,)`.
-    - `worst_input`: where the largest of them is, shape `(n,)`.
-    - `searched`: the largest errors at the fixed points that trajectories from zero reach, of the
-      inputs that a search looked at, shape `(n,)`.
-    - `complete`: whether `bound` and `attained` meet, to 1e-4; otherwise the bound is what was
-      proven in the time that there was.
-    - `num_programs`: programmes with binary variables that there were to solve.
+    - `bound`: upper bound on $|y_j - r_j|$ over all inputs within the box and all stable fixed
+      points of each, r being the rates there, shape `(n,)`. It is proven, up to the tolerances of
+      a solver in double precision (1e-6 of the bound).
+    - `attained`: largest errors found, by the search or the programmes, shape `(n,)`. Each is at
+      a stable fixed point, which need not be the fixed point that the trajectory reaches.
+    - `worst_input`: the input of the largest attained error, shape `(n,)`.
+    - `searched`: largest errors that a random search found at the fixed points that trajectories
+      from zero reach, shape `(n,)`.
+    - `complete`: whether `bound` and `attained` agree to 1e-4; if not, the time limit ended the
+      proof, and `bound` holds but need not be the least.
+    - `num_programs`: number of programmes with binary variables.
 
-    In a network with one stable fixed point for each input, `searched` can reach `bound`; in a
-    multistable one the bound counts the points that the trajectory does not reach, too.
+    In a network with one stable fixed point for each input, `searched` can reach `bound`. In a
+    multistable network, `bound` includes fixed points that no trajectory from zero reaches.
 
     **Example:**
 
@@ -56,7 +57,7 @@ class ErrorBound(eqx.Module):
     model = eqb.FeedForward(5, 5, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
     key = jax.random.key(3)
-    proven = eqb.metrics.error_bound(samples.network, model, 0.2, 0.25, key=key, search=48)
+    proven = eqb.error_bound(samples.network, model, 0.2, 0.25, key=key, search=48)
     worst = proven.worst_input
     print(proven.bound.shape, ((0.199 < worst) & (worst < 0.251)).all())
     # > (5,) True
@@ -81,17 +82,17 @@ def error_bound(
     time_limit: float = 60.0,
     search: int = 20_000,
 ) -> ErrorBound:
-    """Bound the error of an approximation over a box of inputs, and search for the largest.
+    """Bound the error of an approximation over a box of inputs, and search for large errors.
 
     **Arguments:**
 
     - `network`: threshold-linear, of at most 16 neurons.
     - `model`: a `FeedForward`, or an `Approximation`, of the network.
-    - `low`, `high`: the box, one number or one for each input; finite.
+    - `low`, `high`: the box, one number for all inputs or one for each; finite.
     - `key`: PRNG key of the search.
-    - `time_limit`: seconds for all programmes together; after that what intervals prove.
-    - `search`: inputs to settle in search of a large error: a third of them drawn from the box, the
-      others ever closer around the worst.
+    - `time_limit`: seconds for all programmes together; interval arithmetic bounds the rest.
+    - `search`: number of inputs settled by the search: a third is drawn from the box, the others
+      from ever smaller boxes around the worst input so far.
 
     **Returns:** an `ErrorBound`.
 
@@ -109,7 +110,7 @@ def error_bound(
     model = eqb.FeedForward(5, 5, 5, key=jax.random.key(1))
     model = eqb.train(model, samples, steps=1000, key=jax.random.key(2)).model
     key = jax.random.key(3)
-    proven = eqb.metrics.error_bound(samples.network, model, 0.2, 0.25, key=key, search=48)
+    proven = eqb.error_bound(samples.network, model, 0.2, 0.25, key=key, search=48)
     print(proven.complete, (proven.searched <= proven.bound + 1e-5).all())
     # > True True
     ```
@@ -134,14 +135,14 @@ def error_bound(
 
 
 ROUNDS = 6
-"""Of the search: two over the whole box, and four around the worst that were found."""
+"""Rounds of the search: two over the whole box, and four around the worst inputs so far."""
 
 
 def largest_error(
     network: RateNetwork, model: FeedForward, box: list[np.ndarray], count: int, key: Array
 ) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
-    """The largest error of each output that a search of so many inputs finds, at the trajectory's
-    own fixed points, and where."""
+    """Search `count` inputs for the largest error of each output at the fixed point that the
+    trajectory reaches. Returns the errors and their inputs."""
     low, high = (jnp.asarray(side, network.dtype) for side in box)
     n, size = network.num_neurons, -(-count // ROUNDS)
     worst = jnp.zeros(n, network.dtype)
@@ -163,8 +164,8 @@ def largest_error(
 
 
 class _Program:
-    """A mixed-integer linear programme in the making: variables, the inputs first, and rows
-    low <= A v <= high."""
+    """A mixed-integer linear programme, built row by row: variables v within bounds, the inputs
+    first, and constraints low <= A v <= high."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray, deadline: float = np.inf):
         self.deadline = deadline
@@ -174,7 +175,7 @@ class _Program:
         self.row_low, self.row_high = np.zeros(0), np.zeros(0)
 
     def variables(self, low: np.ndarray, high: np.ndarray, *, binary: bool = False) -> np.ndarray:
-        """Indices of new variables within these bounds."""
+        """Add variables within these bounds, and return their indices."""
         first = len(self.low)
         self.low, self.high = np.append(self.low, low), np.append(self.high, high)
         self.binary = np.append(self.binary, np.full(len(low), binary))
@@ -182,7 +183,8 @@ class _Program:
         return np.arange(first, len(self.low))
 
     def require(self, terms: list[tuple[np.ndarray, np.ndarray]], low, high) -> None:
-        """Rows sum_k A_k v_k between low and high; v are indices, one for each column of A."""
+        """Add constraints low <= sum_k A_k v_k <= high; each v_k is given by indices, one for each
+        column of A_k."""
         rows = np.zeros((len(low), len(self.low)))
         for part, columns in terms:
             rows[:, columns] += part
@@ -190,27 +192,28 @@ class _Program:
         self.row_low, self.row_high = np.append(self.row_low, low), np.append(self.row_high, high)
 
     def rectified(self, gain: np.ndarray, of: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """Variables [gain v + rest]_+, by one binary variable for each that can change sides."""
+        """Add variables equal to [gain v + rest]_+, with one binary variable for each, and return
+        their indices."""
         least, most = (side * self._extremes(side * gain, of) + rest for side in (-1, 1))
         out = self.variables(np.maximum(least, 0), np.maximum(most, 0))
         on = self.variables((least > 0) * 1.0, (most > 0) * 1.0, binary=True)
         eye, inf = np.eye(len(rest)), np.full(len(rest), np.inf)
         # out >= drive; out <= drive - least (1 - on); out <= most on; out >= 0 is its bound.
         self.require([(eye, out), (-gain, of)], rest, inf)
-        room = np.minimum(least, 0)
-        self.require([(eye, out), (-gain, of), (-np.diag(room), on)], -inf, rest - room)
+        least = np.minimum(least, 0)
+        self.require([(eye, out), (-gain, of), (-np.diag(least), on)], -inf, rest - least)
         self.require([(eye, out), (-np.diag(np.maximum(most, 0)), on)], -inf, 0 * rest)
         return out
 
     def _extremes(self, gain: np.ndarray, of: np.ndarray) -> np.ndarray:
-        """An upper bound on each row of gain v: by intervals, or less by the linear relaxation."""
+        """An upper bound on each row of gain v."""
         rows = np.zeros((len(gain), len(self.low)))
         rows[:, of] = gain
         return np.asarray([self.at_most(row) for row in rows])
 
     def at_most(self, cost: np.ndarray) -> float:
-        """An upper bound on cost . v: by intervals, or less, while there is time, by the linear
-        relaxation."""
+        """An upper bound on cost . v: the lesser of interval arithmetic and, while there is time,
+        the linear relaxation."""
         most = float(cost.clip(0) @ self.high + cost.clip(None, 0) @ self.low)
         if not self.in_time:
             return most
@@ -218,19 +221,19 @@ class _Program:
 
     @property
     def in_time(self) -> bool:
-        """Whether the solver may be asked."""
+        """Whether the deadline has not passed."""
         return time.monotonic() < self.deadline
 
     @property
     def is_empty(self) -> bool:
-        """Whether not even the linear relaxation has a solution; false when time is up."""
+        """Whether the linear relaxation is proven infeasible; false after the deadline."""
         return self.in_time and self.largest(np.zeros(len(self.low)), relaxed=True)[0] == -np.inf
 
     def largest(
         self, cost: np.ndarray, *, relaxed: bool = False
     ) -> tuple[float, np.ndarray | None]:
-        """A proven upper bound on cost . v, and the best v that was found; minus infinity and none
-        if there is none; infinity if nothing was proven in the time."""
+        """A proven upper bound on cost . v, and the best v found, or None. The bound is minus
+        infinity for an infeasible programme, and infinity if nothing was proven in time."""
         from scipy import optimize
         from scipy.sparse import csr_array
 
@@ -243,7 +246,7 @@ class _Program:
         limit = {} if left == np.inf else {"time_limit": max(left, 0.01)}
         found: Any = None
         for wider in (0, *WIDER):
-            # HiGHS rarely fails. What holds in a slightly larger box holds in this one.
+            # Where HiGHS fails, which is rare, it succeeds on a larger box, whose bound holds here.
             found = milp(
                 -cost,
                 integrality=np.zeros(len(cost)) if relaxed else self.binary,
@@ -260,28 +263,28 @@ class _Program:
 
 
 WIDER = (1e-7, 1e-5)
-"""By how much a box is widened, in units of the input, where the solver fails on it."""
+"""Margins, in units of the input, by which the box is enlarged after the solver has failed."""
 
 GAP = 1e-6
-"""Relative gap at which a programme counts as solved."""
+"""Relative gap between bound and solution at which a programme counts as solved."""
 
 SLACK = 1e-6
-"""Added to bounds that a solver gives, for its own tolerances."""
+"""Added to the solver's bounds, to cover its tolerances."""
 
 
 def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
-    """All programmes: for each chamber whose fixed point is stable, each output and sign."""
+    """Solve the programmes of each stable chamber, output and sign."""
     n, (low, high) = network.num_neurons, box
     with jax.enable_x64(True):
         chambers = jax.tree.map(np.asarray, Candidates(network.astype(jnp.float64)))
     w1, b1, w2, b2 = (np.asarray(a, np.float64) for a in jax.tree.leaves(model))
-    # Errors that were found are real: what cannot be larger need not be solved.
+    # The search's errors are attained: programmes that cannot exceed them are skipped.
     errors, inputs = (np.array(a, np.float64) for a in searched)
     attained, bound, largest = errors.copy(), errors.copy(), errors.max()
     programs, worst = 0, inputs[np.argmax(errors)]
     for s in np.flatnonzero(chambers.abscissa < MARGINAL):
         if not np.isfinite(chambers.drive_gain[s]).all():
-            # A singular chamber has no fixed point, or, for inputs of measure zero, a continuum.
+            # A singular chamber has no fixed point, or a continuum for inputs of measure zero.
             continue
         program = _Program(low, high, deadline)
         i = np.arange(n)
@@ -290,7 +293,7 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
         program.require([(gain, i)], np.where(active, -rest, -inf), np.where(active, inf, -rest))
         if program.is_empty:
             continue
-        # The rates there: u itself, or zero; x; or what is positive of x.
+        # The rates are [u]_+ under "voltage", x under "activity", and [x]_+ under "recurrent".
         rates, offset, of = chambers.state_gain[s], chambers.state_rest[s], i
         if network.convention == "voltage":
             rates, offset = gain * active[:, None], rest * active
@@ -308,10 +311,10 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
                 continue
             programs += 1
             value, at = program.largest(cost) if program.in_time else (np.inf, None)
-            # Units can be rectified at any input: no solution is the solver's mistake.
+            # Every input of the chamber has a solution, so that "infeasible" is a solver failure.
             value = most if value == -np.inf else min(most, value - shift + SLACK)
             if at is not None:
-                # The error there, by the two networks' own equations.
+                # The solver's solution is inexact: evaluate both networks at its input.
                 x1 = np.maximum(w1 @ at[i] - b1, 0)
                 y = max(w2[j] @ x1 - b2[j], 0)
                 error = sign * (y - (rates[j] @ at[of] + offset[j]))

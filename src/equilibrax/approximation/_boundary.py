@@ -1,4 +1,4 @@
-"""Where the winner changes: the decision boundary of either network."""
+"""The decision boundary: where the winner changes, in either network."""
 
 from typing import Any
 
@@ -13,27 +13,28 @@ from ._feedforward import forward
 from ._metrics import competing, partition_sums, winner
 
 RIDGE = 1e-6
-"""Of the logistic fit, for winners that a straight line separates without a mistake."""
+"""Ridge penalty of the logistic fit, which has no finite optimum for separable data."""
 
 NEWTON = 30
-"""Newton steps of the fit, more than it takes to converge."""
+"""Newton steps of the fit, more than convergence takes."""
 
 
 class DecisionBoundary(eqx.Module):
     r"""The boundary between the first two partitions, in the plane of their summed inputs.
 
-    In that plane a boundary is the line $w \cdot s + c = 0$ that logistic regression puts between
-    the inputs that A wins and those that B wins. The ideal one is $s_A = s_B$.
+    In that plane a boundary is the line $w \cdot s + c = 0$ that logistic regression fits between
+    the inputs that A wins and those that B wins. The ideal boundary is $s_A = s_B$.
 
-    - `angle`: of each network's boundary against the ideal one, in degrees, positive where it is
-      turned anticlockwise.
-    - `offset`: its signed distance from the origin, in units of the input, positive towards A.
-    - `edges`: distances from the recurrent network's own line, shape `(bins + 1,)`.
-    - `misclassified`: of the inputs between two such distances, on either side, that A or B wins,
-      the share with another winner in the approximation, shape `(bins,)`; NaN where there are none.
+    - `angle`: angle from the ideal boundary to each network's, in degrees, anticlockwise.
+    - `offset`: signed distance of each boundary from the origin, in units of the input, positive
+      towards A.
+    - `edges`: bin edges of the distance from the recurrent network's line, shape `(bins + 1,)`.
+    - `misclassified`: share of inputs with another winner in the approximation, among the inputs
+      of each bin, on either side of the line, that A or B wins, shape `(bins,)`; NaN for an empty
+      bin.
 
-    `angle` and `offset` hold two numbers: the recurrent network's, and the approximation's; NaN for
-    one in which A or B never wins.
+    `angle` and `offset` hold two numbers, for the recurrent network and the approximation; NaN for
+    a network in which A or B never wins.
 
     **Example:**
 
@@ -58,20 +59,19 @@ class DecisionBoundary(eqx.Module):
 def decision_boundary(
     samples: Samples, model: Any, edges: Float[Array, " edges"] | None = None
 ) -> DecisionBoundary:
-    """How the approximation's decision boundary lies to the ideal, and to the recurrent network's.
+    """Compare the decision boundaries of both networks with the ideal one and with each other.
 
     **Arguments:**
 
-    - `samples`: of a network with two partitions at least; the stable ones count.
+    - `samples`: samples of a network with at least two partitions; the stable samples are used.
     - `model`: the approximation.
-    - `edges`: distances between which the misclassified are counted; from 0 to 1 in tenths if
-      absent.
+    - `edges`: bin edges of the distance, rising; tenths from 0 to 1 if absent.
 
     **Returns:** a `DecisionBoundary`; `jackknife(lambda s: decision_boundary(s, model), samples)`
-    gives it with standard errors.
+    adds standard errors.
 
     **Raises:** `ValueError` for a network with fewer than two partitions, no stable sample, or
-    distances that do not rise.
+    edges that do not rise.
 
     Muir (2018), Fig. 3.
 
@@ -124,8 +124,8 @@ def _boundary(inputs, rates, output, edges, sizes: tuple[int, ...]) -> DecisionB
 def logistic_line(
     points: Float[Array, "m 2"], label: Bool[Array, " m"], rows: Bool[Array, " m"]
 ) -> Float[Array, "3"]:
-    """w and c of the logistic regression of `label` on the points, of these rows, by Newton; NaN
-    unless both labels occur."""
+    """Fit w and c of the logistic regression of `label` on the points, over the given rows, by
+    Newton's method; NaN unless both labels occur."""
     x = jnp.concatenate([points, jnp.ones_like(points[:, :1])], axis=1)
     y = label.astype(points.dtype)
     weight = rows.astype(points.dtype) / jnp.maximum(1, jnp.sum(rows))

@@ -1,4 +1,4 @@
-"""Checkpoints of a training, by Orbax: a killed one goes on from its last."""
+"""Checkpoints of a training, by Orbax."""
 
 import contextlib
 import re
@@ -14,18 +14,18 @@ from .._resumable import Kind, explained, taken_up
 TRAINING = Kind("a training's checkpoints", "equilibrax-training", 2, re.compile("steps"))
 
 KEPT = 2
-"""Checkpoints that stay; the last one is whole whenever the one after it is not."""
+"""Checkpoints kept on disk. Two, so that a complete one remains if the newest is not."""
 
 
 class Checkpoints:
-    """The checkpoints of one training: its arrays, its history and the number of steps done."""
+    """The checkpoints of one training: arrays, history and number of steps done."""
 
     def __init__(self, manager: Any):
         self.manager = manager
 
     def latest(self, arrays: Any, history: Any) -> tuple[int, Any, Any]:
-        """Steps done, the arrays and the history, with a value for each step, of the last
-        checkpoint; none, and those given, if there is no checkpoint."""
+        """Read the last checkpoint: steps done, arrays and history. Without a checkpoint, return 0
+        and the arguments."""
         import orbax.checkpoint as ocp
 
         done = self.manager.latest_step()
@@ -40,7 +40,7 @@ class Checkpoints:
         return done, jax.tree.unflatten(structure, leaves), type(history)(**columns)
 
     def save(self, done: int, arrays: Any, history: Any) -> None:
-        """Save after so many steps; the disk is written while the training goes on."""
+        """Save after `done` steps; a thread writes to the disk while training continues."""
         import orbax.checkpoint as ocp
 
         content = {"arrays": _named(jax.tree.leaves(arrays)), "history": dict(_columns(history))}
@@ -57,7 +57,7 @@ def _named(leaves: list[Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def checkpoints_in(path: Path, settings: dict[str, Any]) -> Iterator[Checkpoints]:
-    """The checkpoints in this folder, all of which are written when the block ends.
+    """Open the checkpoints in a folder; the block's end waits until all are written.
 
     **Raises:** as `taken_up`; `ImportError` without Orbax.
     """

@@ -28,24 +28,24 @@ def distill(
     method: Flow | None = None,
     progress: bool = False,
 ) -> Approximation:
-    """Sample fixed points, train several feed-forward networks, keep and test the best.
+    """Sample fixed points, train several feed-forward networks, and test the best.
 
     **Arguments:**
 
-    - `network`: what to approximate.
+    - `network`: the network to approximate.
     - `inputs`: the distribution of inputs; `UniformCube(-1, 1)` if absent.
     - `key`: PRNG key.
-    - `n_draws`: inputs to settle for training and validation, at least 20; a fifth of
-      the stable ones is the validation split.
-    - `n_test`: inputs to settle for the test split, at least 10.
+    - `n_draws`: number of inputs settled for training and validation, at least 20; a fifth of
+      those with a stable fixed point is the validation split.
+    - `n_test`: number of inputs settled for the test split, at least 10.
     - `hidden`, `restarts`, `steps`, `batch_size`, `optimizer`: as for `approximate`.
-    - `method`: how to settle, as for `find_fixed_points`.
+    - `method`: the `Flow`, as for `find_fixed_points`.
     - `progress`: show progress bars, unless the standard error is not a terminal.
 
     **Returns:** an `Approximation`.
 
-    **Raises:** `ValueError` if hardly any input has a stable fixed point (with the counts),
-    or for arguments out of range.
+    **Raises:** `ValueError` if too few inputs have a stable fixed point (with the counts), or for
+    arguments out of range.
 
     **Example:**
 
@@ -60,7 +60,7 @@ def distill(
     """
     n_draws = _checks.integer("n_draws", n_draws, minimum=20)
     n_test = _checks.integer("n_test", n_test, minimum=10)
-    # Before the inputs are settled, which takes longer than a mistake should.
+    # Check all arguments before the inputs are settled, which can take minutes.
     _check_plan(hidden, restarts, steps, batch_size)
     inputs = UniformCube(-1.0, 1.0) if inputs is None else inputs
     key_sample, key_train = jax.random.split(_checks.key(key))
@@ -86,20 +86,21 @@ def approximate(
     optimizer: OptimizerOf | optax.GradientTransformation | None = None,
     progress: bool = False,
 ) -> Approximation:
-    r"""`distill` from samples that are there already.
+    r"""As `distill`, from samples that have been drawn already.
 
-    `train_many` trains the restarts on three parts of the samples, and chooses among them.
+    The samples are split in three. `train_many` trains the restarts on the training split and
+    chooses the best by the validation split; the test split evaluates it.
 
     **Arguments:**
 
-    - `samples`: of stable fixed points, as `sample_fixed_points` returns them.
+    - `samples`: `Samples`, as `sample_fixed_points` returns them; the stable samples are used.
     - `key`: PRNG key of initial weights and batches.
-    - `test_share`: share of the pairs, the last ones, that is the test split; of the
-      others, a fifth is the validation split.
-    - `hidden`: hidden units; as many as the network has neurons if absent.
-    - `restarts`: how many networks are trained.
+    - `test_share`: share of the pairs that is the test split, at the end of the samples; a fifth
+      of the other pairs is the validation split.
+    - `hidden`: number of hidden units; the network's number of neurons if absent.
+    - `restarts`: number of networks trained.
     - `steps`, `batch_size`, `optimizer`: as for `train_many`; if absent, the optimiser is Adam
-      with a rate that rises to 0.01 in 5 % of the steps and falls to 0 on half a cosine.
+      with warmup to a rate of 0.01, for 5 % of the steps, and cosine decay to 0.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
     **Returns:** an `Approximation`.
@@ -144,6 +145,8 @@ def approximate(
 
 
 def _check_plan(hidden: int | None, restarts: int, steps: int, batch_size: int) -> None:
-    plan = {"restarts": restarts, "steps": steps, "batch_size": batch_size}
-    for name, value in plan.items() if hidden is None else {"hidden": hidden, **plan}.items():
-        _checks.integer(name, value)
+    """Require positive integers."""
+    plan = {"hidden": hidden, "restarts": restarts, "steps": steps, "batch_size": batch_size}
+    for name, value in plan.items():
+        if name != "hidden" or value is not None:
+            _checks.integer(name, value)

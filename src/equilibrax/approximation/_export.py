@@ -1,4 +1,4 @@
-"""Feed-forward networks on disk: safetensors, ONNX and StableHLO, readable by other frameworks."""
+"""Feed-forward networks as files for other frameworks: safetensors, ONNX and StableHLO."""
 
 import json
 import os
@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from .._files import write_whole
+from .._files import write_atomic
 from .._settings import digest_of
 from ._feedforward import FeedForward
 
 HEADER = "equilibrax"
-"""Name of the JSON header among a file's metadata."""
+"""Metadata key of the JSON header."""
 
 NAMES = ("weights1", "bias1", "weights2", "bias2")
 
 
 class Format(NamedTuple):
-    """What a file holds, and in which version of the layout."""
+    """A file format, and the version of its layout."""
 
     name: str
     version: int
@@ -32,7 +32,7 @@ MODEL = Format("equilibrax-feedforward", 2)
 
 
 def is_array(value: Any) -> bool:
-    """Whether this goes into a file as a tensor."""
+    """Whether the value is stored as a tensor, rather than in the JSON header."""
     return isinstance(value, (np.ndarray, jax.Array))
 
 
@@ -44,8 +44,8 @@ def write_tensors(
     *,
     overwrite: bool,
 ) -> None:
-    """Write arrays, and in the JSON header all else, to a safetensors file."""
-    # Here, since the core works without it.
+    """Write arrays to a safetensors file, and plain values to its JSON header."""
+    # Imported here, so that the core works without it.
     import safetensors.numpy
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -53,16 +53,16 @@ def write_tensors(
         "format": format.name, "version": format.version, "digest": _digest(arrays, plain),
         "content": plain,
     }  # fmt: skip
-    # Under one name: safetensors writes several in any order, and the same model is the same file.
+    # One key: safetensors writes several in any order, and equal models must give equal files.
     metadata = {HEADER: json.dumps(header, sort_keys=True)}
     content = safetensors.numpy.save(arrays, metadata=metadata)
-    write_whole(path, lambda file: file.write(content), overwrite=overwrite)
+    write_atomic(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 def read_tensors(
     path: str | os.PathLike, format: Format
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays, and all else, of a file that `write_tensors` wrote."""
+    """Read the arrays and the plain values from a file of `write_tensors`."""
     import safetensors
 
     try:
@@ -95,12 +95,12 @@ def _digest(arrays: dict[str, np.ndarray], plain: Any) -> str:
 
 
 def arrays_of(model: FeedForward) -> dict[str, Any]:
-    """A model's four arrays, under their field names."""
+    """A model's four arrays, by field name."""
     return {name: getattr(model, name) for name in NAMES}
 
 
 def model_of(arrays: dict[str, np.ndarray]) -> FeedForward:
-    """The model that has these arrays.
+    """The model with these arrays.
 
     **Raises:** `ValueError` if their shapes are not those of one network.
     """
@@ -116,16 +116,16 @@ def model_of(arrays: dict[str, np.ndarray]) -> FeedForward:
 
 
 def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool = False) -> None:
-    """Write a model's four arrays, under their field names, to a safetensors file.
+    """Write a model's four arrays, by field name, to a safetensors file.
 
     **Arguments:**
 
-    - `path`: of the file.
-    - `model`: a `FeedForward` or an `Approximation`, of which the `FeedForward` is written.
-    - `overwrite`: replace a file that exists.
+    - `path`: path of the file.
+    - `model`: a `FeedForward`, or an `Approximation`, whose `FeedForward` is written.
+    - `overwrite`: replace an existing file.
 
-    **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError`
-    from the disk, in which case nothing is left behind and an older file stays.
+    **Raises:** `FileExistsError` if the file exists and may not be replaced; `OSError` from the
+    disk, in which case no partial file is left and an existing file stays as it was.
 
     **Example:**
 
@@ -140,13 +140,13 @@ def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool =
 
 
 def load_model(path: str | os.PathLike) -> FeedForward:
-    """Read a model back from the file that `save_model` wrote.
+    """Read a model from a file written by `save_model`.
 
     **Arguments:**
 
-    - `path`: of the file.
+    - `path`: path of the file.
 
-    **Returns:** the `FeedForward`, as it was saved.
+    **Returns:** the `FeedForward`, equal to the saved one.
 
     **Raises:** `FileNotFoundError`; `ValueError` for a file that is damaged, holds other
     arrays or arrays of other shapes, or was written by a newer version.
@@ -171,13 +171,13 @@ def load_model(path: str | os.PathLike) -> FeedForward:
 
 
 def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False) -> None:
-    """Write the forward pass as an ONNX graph: `inputs`, of shape `(batch, n)`, to `rates`.
+    """Write the forward pass as an ONNX graph from `inputs`, of shape `(batch, n)`, to `rates`.
 
     **Arguments:**
 
-    - `path`: of the file.
+    - `path`: path of the file.
     - `model`: a `FeedForward` or an `Approximation`.
-    - `overwrite`: replace a file that exists.
+    - `overwrite`: replace an existing file.
 
     **Raises:** `ImportError` without onnx (`pip install 'equilibrax[export]'`); otherwise as
     `save_model`.
@@ -203,7 +203,7 @@ def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False)
         raise ImportError("ONNX needs onnx: pip install 'equilibrax[export]'") from error
     model = feedforward_of(model)
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(model.weights1.dtype))
-    # A Gemm adds its last operand; thresholds are subtracted.
+    # Gemm adds its last operand, and thresholds are subtracted.
     tensors = {
         name: np.asarray(a) * (-1 if "bias" in name else 1) for name, a in arrays_of(model).items()
     }
@@ -225,11 +225,11 @@ def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False)
     )
     onnx.checker.check_model(proto)
     content = proto.SerializeToString()
-    write_whole(path, lambda file: file.write(content), overwrite=overwrite)
+    write_atomic(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 OPSET, IR_VERSION = 17, 8
-"""Of 2022: what runtimes in use read."""
+"""Versions of 2022, which the runtimes in use can read."""
 
 
 def export_stablehlo(
@@ -244,10 +244,10 @@ def export_stablehlo(
 
     **Arguments:**
 
-    - `path`: of the file.
+    - `path`: path of the file.
     - `model`: a `FeedForward` or an `Approximation`.
-    - `platforms`: that it is compiled for when it is called.
-    - `overwrite`: replace a file that exists.
+    - `platforms`: platforms on which the exported function can be called.
+    - `overwrite`: replace an existing file.
 
     **Raises:** as `save_model`.
 
@@ -270,11 +270,11 @@ def export_stablehlo(
     example = jax.ShapeDtypeStruct(shape, model.weights1.dtype)
     forward = jax.jit(lambda inputs: model.batch(inputs))
     content = bytes(export.export(forward, platforms=platforms)(example).serialize())
-    write_whole(path, lambda file: file.write(content), overwrite=overwrite)
+    write_atomic(path, lambda file: file.write(content), overwrite=overwrite)
 
 
 def feedforward_of(model: Any) -> FeedForward:
-    """The network of an `Approximation`, or what is one itself."""
+    """The model of an `Approximation`, or the `FeedForward` given."""
     model = getattr(model, "model", model)
     if not isinstance(model, FeedForward):
         must = "be a FeedForward or an Approximation"

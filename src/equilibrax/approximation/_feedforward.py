@@ -1,4 +1,4 @@
-"""The feed-forward network: two layers, one pass."""
+"""The feed-forward network of two layers."""
 
 from typing import Any
 
@@ -21,14 +21,15 @@ class FeedForward(eqx.Module):
     - `in_size`: n, the length of an input.
     - `hidden_size`: number of hidden units.
     - `out_size`: length of the output.
-    - `key`: PRNG key of the initial weights: normal with variance 2 / fan-in (He et al.
-      2015, doi:10.1109/ICCV.2015.123). Output thresholds start at -0.5, so that no output
-      is silent for all inputs before training begins (with zero, a third were).
-    - `dtype`: of the weights; JAX's default float if absent.
+    - `key`: PRNG key of the initial weights, which are normal with variance 2 / fan-in (He et al.
+      2015, doi:10.1109/ICCV.2015.123). Output thresholds start at -0.5, so that no output is
+      silent for all inputs before training (with thresholds of zero, a third were).
+    - `dtype`: dtype of the weights; JAX's default float if absent.
 
     **Raises:** `ValueError` for a size below one.
 
-    Call it with one input of shape `(n,)`, or `model.batch` with many. Its leaves are the arrays
+    Call the model with one input of shape `(n,)`, or `model.batch` with many. Its leaves are the
+    arrays
 
     - `weights1`, `bias1`: of the hidden layer, shapes `(hidden, n)` and `(hidden,)`;
     - `weights2`, `bias2`: of the output layer, shapes `(out, hidden)` and `(out,)`.
@@ -63,7 +64,7 @@ class FeedForward(eqx.Module):
         self.bias2 = jnp.full(out_size, -0.5, dtype)
 
     def __call__(self, i: Vector) -> Float[Array, " out"]:
-        """x2 for one input."""
+        """The output x2 for one input."""
         if i.shape != self.weights1.shape[1:]:
             must = f"have shape {self.weights1.shape[1:]}; use model.batch for a batch"
             _checks.fail("i", must, f"has shape {i.shape}")
@@ -72,10 +73,10 @@ class FeedForward(eqx.Module):
 
     @eqx.filter_jit
     def batch(self, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
-        """x2 for each row of inputs, the same as `jax.vmap(model)(inputs)` but faster.
+        """The output x2 for each row of inputs: `jax.vmap(model)(inputs)`, but faster.
 
-        The inputs stand in columns, so that small layers use a CPU's vector units and not
-        one short row at a time (`benchmarks/README.md` has the figures).
+        The inputs are transposed to columns, so that small layers use a CPU's vector units
+        (`benchmarks/README.md` has the figures).
         """
         if inputs.ndim != 2 or inputs.shape[1] != self.weights1.shape[1]:
             must = f"have shape (m, {self.weights1.shape[1]})"
@@ -91,12 +92,12 @@ class FeedForward(eqx.Module):
 
 @eqx.filter_jit
 def forward(model: Any, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
-    """The model on a batch."""
+    """Evaluate a model on a batch."""
     return model.batch(inputs) if isinstance(model, FeedForward) else jax.vmap(model)(inputs)
 
 
 @eqx.filter_jit
 def dead_units(model: FeedForward, inputs: Float[Array, "m n"]) -> Int[Array, ""]:
-    """How many hidden units are silent for every one of these inputs: no gradient revives them."""
+    """Number of hidden units that are silent for all of the inputs, and so have no gradient."""
     drive = model.weights1 @ inputs.T - model.bias1[:, None]
     return jnp.sum(jnp.all(drive <= 0, axis=1))

@@ -1,4 +1,4 @@
-"""Information about the input that is in the output, and what inputs without an answer get."""
+"""Mutual information of input and output; the model on inputs without a stable fixed point."""
 
 from typing import Any
 
@@ -15,23 +15,23 @@ from ._metrics import competing, partition_sums
 def mutual_information(
     samples: Samples, model: Any = None, *, neighbours: int = 3, limit: int = 4000
 ) -> float:
-    r"""Information about the difference of the input sums in the difference of the output sums.
+    r"""Mutual information of the difference of input sums and the difference of output sums.
 
     $$I(s_A - s_B;\; R_A - R_B)$$
 
-    in bits, of the recurrent network's rates, or of a model's output; estimated from distances to
-    nearest neighbours by scikit-learn's `mutual_info_regression`, which needs
+    It is estimated for the recurrent network's rates, or for a model's output, from the distances
+    to nearest neighbours, by scikit-learn's `mutual_info_regression`. Requires
     `pip install 'equilibrax[study]'`.
 
     **Arguments:**
 
-    - `samples`: of a network with two partitions at least; the stable ones count.
+    - `samples`: samples of a network with at least two partitions; the stable samples are used.
     - `model`: the approximation; the recurrent network itself if absent.
-    - `neighbours`: of the estimator.
-    - `limit`: rows that it looks at, the first ones. For a standard error by `jackknife`, give no
-      more samples than these: others do not count.
+    - `neighbours`: number of nearest neighbours in the estimator.
+    - `limit`: number of rows used, from the first on. For a standard error by `jackknife`, pass no
+      more samples than this: further rows are ignored.
 
-    **Returns:** the information in bits.
+    **Returns:** the mutual information in bits.
 
     **Raises:** `ValueError` for fewer than two partitions, or if no sample is stable;
     `ImportError` without scikit-learn.
@@ -68,18 +68,18 @@ def mutual_information(
 
 
 def unsettled_behaviour(samples: Samples, model: Any) -> dict[Outcome, dict[str, float]]:
-    r"""What the approximation answers where the recurrent network has no stable fixed point.
+    r"""Measure the model's output y where the recurrent network has no stable fixed point.
 
     **Arguments:**
 
-    - `samples`: with all outcomes, as from `sample_fixed_points(..., keep="all")`.
+    - `samples`: samples with all outcomes, as from `sample_fixed_points(..., keep="all")`.
     - `model`: the approximation.
 
-    **Returns:** for each outcome that occurs, but `STABLE` and `INVALID`, of the model's output y:
+    **Returns:** for each outcome that occurs, except `STABLE` and `INVALID`:
 
-    - `share`: of all samples;
-    - `size`: the mean of |y| over that of the rates |r| at the stable fixed points;
-    - `outside`: share in which some $y_j$ is above the largest stable rate $r_j$;
+    - `share`: share of all samples;
+    - `size`: mean of |y|, divided by the mean of |r| over the stable fixed points;
+    - `outside`: share in which some $y_j$ exceeds the largest stable rate $r_j$;
     - `silent`: share in which no output is active.
 
     **Raises:** `ValueError` if no sample is stable.

@@ -1,4 +1,4 @@
-"""Standard errors, for whatever is measured on a sample."""
+"""Standard errors of any statistic of a sample, by the jackknife."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,23 +14,23 @@ T = TypeVar("T")
 
 
 def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tuple[T, T]:
-    r"""A statistic of a sample, and its standard error.
+    r"""Compute a statistic of a sample, and its standard error.
 
-    The rows are cut into g groups of one size, or of two that differ by a row. With $\theta_k$ the
-    statistic of all rows but those of group k,
+    The rows are split into g groups, whose sizes differ by at most one row. With $\theta_k$ the
+    statistic of all rows except those of group k,
 
     $$\mathrm{se}^2 = \frac{g - 1}{g} \sum_k (\theta_k - \bar\theta)^2.$$
 
     **Arguments:**
 
-    - `statistic`: from the data to a pytree of numbers.
-    - `data`: `Samples`, or arrays with as many rows as each other, in random order.
-    - `groups`: g, at least 2; as many as there are rows if that is fewer.
+    - `statistic`: function from the data to a pytree of numbers.
+    - `data`: `Samples`, or arrays with equal numbers of rows, in random order.
+    - `groups`: g, at least 2; the number of rows if that is less.
 
-    **Returns:** the statistic of all rows, and a pytree of the same kind with the errors. They are
-    NaN for a single row.
+    **Returns:** the statistic of all rows, and a pytree of the same structure with the standard
+    errors, which are NaN for a single row.
 
-    **Raises:** `ValueError` for data of different lengths, or none.
+    **Raises:** `ValueError` for data of different lengths, or without rows.
 
     Quenouille (1956), doi:10.1093/biomet/43.3-4.353; Tukey (1958).
 
@@ -60,14 +60,10 @@ def jackknife(statistic: Callable[..., T], *data: Any, groups: int = 20) -> tupl
 
     def error(value, *replicates):
         stack = jnp.stack([jnp.asarray(replicate) for replicate in replicates])
-        return type_of(value)(jnp.sqrt(jnp.var(stack, axis=0) * (len(parts) - 1)))
+        result = jnp.sqrt(jnp.var(stack, axis=0) * (len(parts) - 1))
+        return float(result) if isinstance(value, float) else result
 
     return value, jax.tree.map(error, value, *parts)
-
-
-def type_of(value: Any) -> Callable[[Any], Any]:
-    """`float` for a Python number, so that an error is of the kind of its value."""
-    return float if isinstance(value, float) else lambda array: array
 
 
 def _rows(data: Any, rows: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-r"""How well one network stands in for another. Each metric is its formula."""
+r"""Metrics of an approximation."""
 
 import itertools
 from functools import partial
@@ -12,20 +12,20 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..sampling import Samples, mixture_line
-from ._batches import as_pairs, stable_ones
+from ._batches import as_pairs, require_stable
 from ._feedforward import forward
 from ._jackknife import jackknife
 from ._train import check_fit
 
 
 def normalised_error(output: Float[Array, "m n"], target: Float[Array, "m n"]) -> Float[Array, ""]:
-    r"""$\sum |y - r|^2 / \sum |r - \bar r|^2$ over a held-out set, the mean being per neuron.
+    r"""$\sum |y - r|^2 / \sum |r - \bar r|^2$ over a held-out set, with one mean for each neuron.
 
-    0 is perfect; 1 is what answering the mean of the targets scores.
+    The error is 0 for a perfect output, and 1 for the constant output $\bar r$.
 
     **Arguments:**
 
-    - `output`: y, the approximation's, shape `(m, n)`.
+    - `output`: y, the approximation's output, shape `(m, n)`.
     - `target`: r, the rates at the recurrent network's fixed points, shape `(m, n)`.
 
     **Returns:** the error, a scalar without unit; NaN or infinite if all targets are the same.
@@ -52,11 +52,11 @@ def partition_sums(
     **Arguments:**
 
     - `values`: rates or inputs, shape `(..., n)`.
-    - `partitions`: their sizes, listed from neuron 0 on; neurons beyond them do not count.
+    - `partitions`: sizes of the partitions, from neuron 0 on; neurons beyond them are ignored.
 
     **Returns:** the sums, shape `(..., len(partitions))`, in the unit of the values.
 
-    **Raises:** `ValueError` for partitions of no neuron, or of more than n.
+    **Raises:** `ValueError` for partitions without a neuron, or of more than n neurons.
 
     **Example:**
 
@@ -68,17 +68,17 @@ def partition_sums(
     if not 0 < sum(partitions) <= values.shape[-1]:
         must = f"hold between 1 and {values.shape[-1]} neurons"
         _checks.fail("partitions", must, f"is {partitions}")
-    # Sums, not a product with a one-hot matrix: that would run in TF32 on a GPU.
+    # A product with a one-hot matrix would run in TF32 on a GPU.
     ends = itertools.pairwise(np.cumsum((0, *partitions)).tolist())
     return jnp.stack([values[..., low:high].sum(axis=-1) for low, high in ends], axis=-1)
 
 
 def competing(samples: Samples) -> tuple[Samples, tuple[int, ...]]:
-    """The stable ones of samples in which two partitions at least compete, and their sizes."""
+    """The stable samples, and the sizes of the at least two partitions that compete in them."""
     sizes = samples.partitions
     if len(sizes) < 2:
         _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
-    return stable_ones("samples", samples), sizes
+    return require_stable("samples", samples), sizes
 
 
 def winner(
@@ -89,10 +89,10 @@ def winner(
     **Arguments:**
 
     - `rates`: shape `(..., n)`.
-    - `partitions`: their sizes, listed from neuron 0 on.
-    - `threshold`: what a winner's sum must exceed, in the unit of the rates.
+    - `partitions`: sizes of the partitions, from neuron 0 on.
+    - `threshold`: lower limit of a winner's sum, in the unit of the rates.
 
-    **Returns:** the indices, shape `(...)`; the first one's of several that are equal.
+    **Returns:** the indices, shape `(...)`; of equal sums the first.
 
     **Raises:** as `partition_sums`.
 
@@ -111,17 +111,17 @@ def winner(
 def winner_agreement(
     output: Float[Array, "m n"], target: Float[Array, "m n"], partitions: tuple[int, ...]
 ) -> Float[Array, ""]:
-    """Among inputs for which the recurrent network (`target`) has a winner, the share for
-    which the approximation's larger partition sum is the same one; NaN if it never has one.
+    """Share of inputs for which both networks have the same winner, among the inputs for which the
+    recurrent network (`target`) has a winner; NaN if it never has one.
 
     **Arguments:**
 
-    - `output`: the approximation's, shape `(m, n)`.
+    - `output`: the approximation's output, shape `(m, n)`.
     - `target`: the rates at the recurrent network's fixed points, shape `(m, n)`.
-    - `partitions`: their sizes, listed from neuron 0 on.
+    - `partitions`: sizes of the partitions, from neuron 0 on.
 
-    **Returns:** the share, between 0 and 1. Where the approximation is silent, it has no winner,
-    and does not agree.
+    **Returns:** the share, between 0 and 1. A silent approximation has no winner, and does not
+    agree.
 
     **Raises:** as `partition_sums`.
 
@@ -142,14 +142,15 @@ def switch_point(
 ) -> Float[Array, ""]:
     """Mixture at which the winner along the mixture line changes from A to B.
 
-    It is where the difference of the two partition sums, linear between the points of the
-    line, changes sign, the crossing nearest to one half if there are several; NaN if none.
+    The difference of the two partition sums, interpolated linearly between the points of the line,
+    changes sign there. The result is the mixture nearest to one half if there are several, and NaN
+    without a change of sign.
 
     **Arguments:**
 
-    - `output`: rates along the line, shape `(m, n)`, as a network answers `mixture_line`.
+    - `output`: a network's rates for the inputs of `mixture_line`, shape `(m, n)`.
     - `mixture`: shape `(m,)`, rising.
-    - `partitions`: their sizes, listed from neuron 0 on; the first two are A and B.
+    - `partitions`: sizes of the partitions, from neuron 0 on; the first two are A and B.
 
     **Returns:** the mixture, a scalar.
 
@@ -179,24 +180,23 @@ def switch_point(
 
 
 def least_squares(x: Float[Array, "m k"], y: Float[Array, "m *n"]) -> Float[Array, "k *n"]:
-    """The map from x to y with the least squared error. What is cut off is rounding alone, however
-    many rows there are: JAX's own threshold grows with their number."""
+    """The linear map from x to y with the least squared error. The cutoff of singular values is at
+    rounding whatever the number of rows; JAX's default grows with it."""
     return jnp.linalg.lstsq(x, y, rcond=10 * float(jnp.finfo(x.dtype).eps))[0]
 
 
 class Evaluation(eqx.Module):
-    """An approximation on a held-out set.
+    """Metrics of an approximation on a held-out set.
 
     - `normalised_error`: over all neurons, see `normalised_error`.
-    - `neuron_error`: the same for each neuron, shape `(n,)`.
+    - `neuron_error`: the normalised error of each neuron, shape `(n,)`.
     - `winner_agreement`: see `winner_agreement`; NaN without partitions.
     - `winner_rectified`, `winner_raw`: among the same inputs, the share for which the
-      approximation's larger partition sum is that of the partition with the largest sum of
-      rectified, or raw, inputs.
-    - `switch`: see `switch_point`; NaN without two partitions.
+      approximation's winner is the partition with the largest sum of rectified, or raw, inputs.
+    - `switch`: see `switch_point`; NaN with fewer than two partitions.
     - `num_inputs`: size of the held-out set.
-    - `standard_error`: an `Evaluation` that holds the standard error of each, by `jackknife`; that
-      of the switch is 0, since it does not depend on the held-out set.
+    - `standard_error`: an `Evaluation` of the standard errors, by `jackknife`; the switch does not
+      depend on the held-out set, and has the error 0.
 
     **Example:**
 
@@ -229,9 +229,8 @@ def evaluate(model, samples: Samples) -> Evaluation:
 
     **Arguments:**
 
-    - `model`: maps one input of shape `(n,)` to one output.
-    - `samples`: the held-out set. Without partitions in its network, winners and the
-      switch are not defined.
+    - `model`: function from one input, of shape `(n,)`, to one output.
+    - `samples`: the held-out set. Winners and the switch are NaN if its network has no partitions.
 
     **Returns:** an `Evaluation`.
 
@@ -283,8 +282,8 @@ def _errors(inputs, targets, output, partitions: tuple[int, ...]):
 
 
 def _same_leader(output, values, rows: Bool[Array, " m"], partitions) -> Float[Array, ""]:
-    """Among these rows, the share in which both have the largest sum over the same partition, and
-    the output has any at all."""
+    """Share of the rows in which both have their largest sum at the same partition, and the
+    output's sum is positive."""
     ours, theirs = (partition_sums(a, partitions) for a in (output, values))
     same = jnp.argmax(ours, axis=-1) == jnp.argmax(theirs, axis=-1)
     return jnp.sum(same & (jnp.max(ours, axis=-1) > 0) & rows) / jnp.sum(rows)
@@ -293,34 +292,34 @@ def _same_leader(output, values, rows: Bool[Array, " m"], partitions) -> Float[A
 def active_partitions(
     rates: Float[Array, "... n"], partitions: tuple[int, ...]
 ) -> Bool[Array, "... groups"]:
-    """Which partitions have any neuron active."""
+    """Whether each partition has an active neuron."""
     return partition_sums(rates, partitions) > 0
 
 
 def competition(samples: Samples, model: Any = None) -> dict[str, float]:
-    r"""The competition in the recurrent network's stable fixed points, or in a model's output.
+    r"""Measure the competition in the recurrent network's stable fixed points, or a model's output.
 
     With $s_p$ the summed input to partition p, $R_p$ its summed rate, w the winner and l the runner
-    up, the analogue response is what least squares fit over the inputs with a winner,
+    up, the winner's response is fitted by least squares over the inputs with a winner,
 
     $$R_w \approx g s_w + h \sum_{p \ne w} s_p + \sum_j k_j i_j + c,$$
 
-    j being the neurons of no partition.
+    where j runs over the neurons outside all partitions.
 
     **Arguments:**
 
-    - `samples`: of a network with partitions; the stable ones count.
-    - `model`: the approximation to look at; the recurrent network itself if absent.
+    - `samples`: samples of a network with partitions; the stable samples are used.
+    - `model`: the approximation; the recurrent network itself if absent.
 
-    **Returns:** numbers by name, none with a unit:
+    **Returns:** dimensionless numbers by name:
 
     - `one_active`, `none_active`, `several_active`: shares by number of active partitions;
-    - `partly_active`: share in which some but not all neurons of a given partition are
-      active, the mean over partitions;
-    - `rectified_sum`, `raw_sum`: among inputs with a winner, the share in which it is the
+    - `partly_active`: share in which some but not all neurons of a partition are active, averaged
+      over partitions;
+    - `rectified_sum`, `raw_sum`: among inputs with a winner, the share in which the winner is the
       partition with the largest sum of rectified, or raw, inputs;
-    - `suppression`: $1 - \sum R_l / \sum R_w$ over the inputs with a winner: 1 where competition
-      silences the others, 0 where it does not tell them apart;
+    - `suppression`: $1 - \sum R_l / \sum R_w$ over the inputs with a winner: 1 where the runner
+      up is silent, 0 where it equals the winner;
     - `gain`: g;
     - `linearity`: $1 - \sum (R_w - \hat R_w)^2 / \sum (R_w - \bar R_w)^2$ of the fit.
 
@@ -337,7 +336,7 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
     # > 0.8 0.0 1.0
     ```
     """
-    samples = stable_ones("samples", samples)
+    samples = require_stable("samples", samples)
     rates = samples.rates if model is None else forward(model, samples.inputs)
     figures = _competition(samples.inputs, rates, samples.partitions)
     return {name: float(value) for name, value in figures.items()}

@@ -1,4 +1,4 @@
-"""How much of the noise in the input is left in the output."""
+"""Noise rejection: signal-to-noise ratio of the output over the input."""
 
 from typing import Any
 
@@ -23,18 +23,17 @@ class NoiseRejection(eqx.Module):
     $$\mathrm{SNR} = \frac{\mathrm{tr\,Var}_p(\bar y_p)}
                           {\mathrm{tr}\,\langle \mathrm{Var}_r(y_{pr}) \rangle_p} - \frac{1}{R},$$
 
-    the last term, for R repeats, being what noise alone adds to the first variance.
+    where the last term, for R repeats, removes what noise alone adds to the first variance.
 
     - `std`: standard deviations of the noise, shape `(levels,)`, in units of the input.
-    - `snr_in`: of the inputs themselves.
-    - `recurrent`, `feedforward`: the SNR of each network's rates over that of the input: above 1
-      where noise is rejected.
-    - `linear`: the same for the linear map $A i + c$ that is closest to the recurrent network's
-      rates in the least squares sense, on the same noisy inputs.
-    - `settled`: share of the noisy inputs that have a stable fixed point; the others are left out
-      of the recurrent network's figures, and of the linear fit.
-    - `standard_error`: a `NoiseRejection` that holds the standard error of each, by a
-      jackknife over signals.
+    - `snr_in`: SNR of the inputs.
+    - `recurrent`, `feedforward`: SNR of each network's rates over `snr_in`; above 1 where noise is
+      rejected.
+    - `linear`: SNR over `snr_in` for the linear map $A i + c$ fitted by least squares to the
+      recurrent network's rates, on the same noisy inputs.
+    - `settled`: share of the noisy inputs with a stable fixed point; `recurrent` and the linear fit
+      leave out the others.
+    - `standard_error`: a `NoiseRejection` of the standard errors, by a jackknife over signals.
 
     **Example:**
 
@@ -73,21 +72,22 @@ def noise_rejection(
     repeats: int = 50,
     method: Flow | None = None,
 ) -> NoiseRejection:
-    """Signal-to-noise ratio out over in, for both networks and for the best linear map.
+    """Measure the signal-to-noise ratio of output over input, for both networks and a linear map.
 
     **Arguments:**
 
     - `network`, `model`: the recurrent network and its approximation.
-    - `signals`: inputs without noise, shape `(p, n)`, in random order, as `mixture_line` at
-      random mixtures; 20 at least, for the error bars.
+    - `signals`: inputs without noise, shape `(p, n)`, in random order, such as `mixture_line` at
+      random mixtures; at least 20 for the standard errors.
     - `std`: standard deviations of independent Gaussian noise on every input, positive.
     - `key`: PRNG key of the noise.
-    - `repeats`: noisy versions of each signal, at least 2.
-    - `method`: how to settle.
+    - `repeats`: number of noisy versions of each signal, at least 2.
+    - `method`: the `Flow`, as for `find_fixed_points`.
 
     **Returns:** a `NoiseRejection`.
 
-    **Raises:** `ValueError` for signals of another width, or amplitudes that are not positive.
+    **Raises:** `ValueError` for signals of another width, or standard deviations that are not
+    positive.
 
     **Example:**
 
@@ -132,10 +132,10 @@ def noise_rejection(
 
 @jax.jit
 def _gains(inputs, rates, stable, output) -> dict[str, Float[Array, ""]]:
-    """The fields of `NoiseRejection` but the first, at one level."""
+    """The fields of `NoiseRejection` except `std`, at one level."""
     every = jnp.ones_like(stable)
     snr_in = _snr(inputs, every)
-    # The closest linear map; rows without a fixed point weigh nothing.
+    # Rows without a stable fixed point are set to 0, and so do not affect the fit.
     x = jnp.concatenate([inputs, jnp.ones_like(inputs[..., :1])], axis=-1)
     x = x.reshape(-1, x.shape[-1])
     weight = stable.reshape(-1, 1)
@@ -152,6 +152,7 @@ def _gains(inputs, rates, stable, output) -> dict[str, Float[Array, ""]]:
 
 
 def _snr(values: Float[Array, "p r n"], rows) -> Float[Array, ""]:
+    """SNR over the rows that are true; signals with fewer than two of them are left out."""
     count = jnp.sum(rows, axis=1)
     enough = count >= 2
     weight = (rows & enough[:, None])[..., None]

@@ -1,4 +1,4 @@
-"""`train`: any Optax optimiser over fixed points, in memory, on disk, or made on the way."""
+"""`train`: any Optax optimiser on fixed points in memory, on disk, or settled during training."""
 
 import contextlib
 import functools
@@ -23,30 +23,31 @@ from ..fixed_points import Outcome
 from ..sampling import LiveSamples, Samples, SampleStore
 from ._batches import Source, as_pairs, batches_of, digest_of_pairs
 from ._checkpoints import Checkpoints, checkpoints_in
+from ._chunks import Batch
 from ._feedforward import FeedForward, dead_units, forward
-from ._looks import Best, History, Looks
-from ._pieces import Batch
+from ._validation import Best, History, Validation
 
 PROBE = 10_000
-"""Inputs, at most, on which a hidden unit must be silent to be counted as dead."""
+"""Upper limit on the inputs for which a hidden unit must be silent to be counted as dead."""
 
 
 class Training(eqx.Module):
-    """A trained model, and how it came about.
+    """A trained model, and the record of its training.
 
-    - `model`: of the same kind as the one given. With validation data, the best by these; without,
-      the last one, or the best before the training diverged.
-    - `losses`: mean squared error of each step's batch, shape `(steps,)`: of those that were done
-      before the training diverged, if it did.
+    - `model`: of the same class as the model given. With validation data, the model of the least
+      validation loss; without, the last model, or the best before the training diverged.
+    - `losses`: mean squared error of each step's batch, shape `(steps,)`; it ends before the step
+      at which the training diverged.
     - `opt_state`: the optimiser's state after the last step.
-    - `ended`: `"steps"`, all of them are done; `"patience"`, the validation error fell no more;
-      `"diverged"`, a loss was not finite, or a thousand times the first one.
-    - `validated`, `validation_losses`: after how many steps the validation data were looked at,
-      and the mean squared error there, shape `(looks,)`; empty without validation data.
-    - `best_step`: after how many steps `model` was what it is.
-    - `dead_units`: hidden units of a `FeedForward` that are silent for all of the data, of the
-      first 10,000 rows if there are more; None for other models.
-    - `counts`: how the inputs of `LiveSamples` ended, in this call; None for other data.
+    - `ended`: `"steps"`, all steps are done; `"patience"`, the validation loss fell no more;
+      `"diverged"`, a loss was not finite, or more than a thousand times the first one.
+    - `validated`, `validation_losses`: number of steps before each validation, and the mean
+      squared error there, shape `(validations,)`; empty without validation data.
+    - `best_step`: number of steps after which the parameters of `model` were reached.
+    - `dead_units`: number of hidden units of a `FeedForward` that are silent for all of the data,
+      or for the first 10,000 rows if there are more; None for other models.
+    - `counts`: number of inputs of `LiveSamples` in each outcome, in this call; None for other
+      data.
 
     **Example:**
 
@@ -72,7 +73,7 @@ class Training(eqx.Module):
     counts: dict[Outcome, int] | None
 
     def describe(self) -> str:
-        """How the training went, in one line."""
+        """The number of steps and the reason for the end, in one line."""
         words = {
             "steps": "all steps done",
             "patience": "stopped, since the validation error fell no more",
@@ -106,42 +107,43 @@ def train(
 
     The loss is the mean squared error of a batch, $\langle |f(i) - r|^2 \rangle / n$,
     r being the rates at the fixed point. Many steps run in one compiled loop. The batch of step t
-    depends on `key` and t alone. From data in memory it is drawn with replacement. From a store,
-    which need not fit in there, each epoch gives every stable pair once, shuffled in two levels:
-    the shards of an epoch, and the pairs within some 30 MB of them; the next of these are read
-    while the devices work. From `LiveSamples` it is settled on the device, some steps ahead, and
-    seen once; inputs without a stable fixed point are left out of their batch, and counted.
+    depends on `key` and t alone. Data in memory are drawn with replacement. A store need not fit
+    into memory: each epoch uses every stable pair once, shuffled in two levels, the shards and the
+    pairs within chunks of some 30 MB; the next chunk is read while the devices train on the current
+    one. `LiveSamples` are drawn and settled on the device, some steps ahead, and each is used once;
+    inputs without a stable fixed point are left out of their batch, and counted.
 
     **Arguments:**
 
     - `model`: an Equinox module that maps one input of shape `(n,)` to one output, as a
       `FeedForward`.
-    - `data`: `Samples` or a `SampleStore`, of which the stable ones are used, `LiveSamples`, or a
-      pair of arrays (inputs, targets) with the same number of rows.
-    - `optimizer`: any Optax optimiser, with schedules, weight decay and what else it is made of;
+    - `data`: `Samples` or a `SampleStore`, whose stable pairs are used, `LiveSamples`, or a pair
+      of arrays (inputs, targets) with the same number of rows.
+    - `optimizer`: any Optax optimiser, with schedules, weight decay and other transformations;
       `optax.adam(1e-3)` if absent.
-    - `steps`: how many, at least one.
+    - `steps`: number of steps, at least one.
     - `batch_size`: pairs in each step.
     - `key`: PRNG key of the batches.
-    - `validation`: pairs that are not trained on; the model with the least error on these is kept.
-    - `validate_every`: steps between two looks at them.
-    - `patience`: stop after so many looks without a new least error; never if absent.
+    - `validation`: pairs that are not trained on; the model of the least loss on them is kept.
+    - `validate_every`: steps between two validations.
+    - `patience`: number of validations without a new least loss after which training stops; never
+      if absent.
     - `mesh`: devices over which each batch is spread, those of other processes included; one
-      device if absent. The result is the same to rounding. It pays for large models only.
-    - `checkpoints`, `every`: a folder, created if absent, in which model, optimiser and losses are
-      saved every so many steps and at the end. Called again with the same arguments, a training
-      that was killed goes on from there and ends with the weights of one that was not; with more
-      `steps`, it goes further. It needs `pip install 'equilibrax[checkpoints]'`.
+      device if absent. The result is the same to rounding. It is faster for large models only.
+    - `checkpoints`, `every`: a folder, created if absent, to which model, optimiser and losses are
+      saved every `every` steps and at the end. The same call again resumes a killed training from
+      its last checkpoint and gives the weights of an uninterrupted one; more `steps` extend it.
+      Requires `pip install 'equilibrax[checkpoints]'`.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
-    **Returns:** a `Training`, on one device. One whose loss diverged is stopped and warned of; it
-    keeps the best weights that it had.
+    **Returns:** a `Training`, on one device. A training whose loss diverges stops with a warning,
+    and keeps the best weights so far.
 
     **Raises:** `ValueError` for no data, no stable fixed point among them (with the counts), data
     that are not finite, data whose widths the model does not fit, fewer than one step, a batch that
-    does not divide among the devices, or checkpoints of a training with other arguments (and says
-    which); `FileExistsError` if something else is at `checkpoints`, `BlockingIOError` if another
-    process is training there.
+    does not divide among the devices, or checkpoints of a training with other arguments (the
+    message names the difference); `FileExistsError` if something else is at `checkpoints`,
+    `BlockingIOError` if another process is training there.
 
     **Example:**
 
@@ -173,19 +175,21 @@ def train(
     source = batches_of(data, batch_size, steps, key, mesh)
     probe = source.probe(PROBE)
     check_fit(model, probe.inputs, probe.targets)
-    judges = None
+    held_out = None
     if validation is not None:
-        held_out = as_pairs(validation, "validation")
-        check_fit(model, *held_out)
-        judges = on_all_of(mesh, Batch(*held_out))
-    looks = Looks(judges, validate_every, patience)
+        pairs = as_pairs(validation, "validation")
+        check_fit(model, *pairs)
+        held_out = on_all_of(mesh, Batch(*pairs))
+    validator = Validation(held_out, validate_every, patience)
     with contextlib.ExitStack() as stack:
         saved = None
         if checkpoints is not None:
-            settings = _settings(model, optimizer, source, batch_size, key, looks)
+            settings = _settings(model, optimizer, source, batch_size, key, validator)
             saved = stack.enter_context(checkpoints_in(Path(checkpoints), settings))
         bar = stack.enter_context(progress_bar(steps, "training", "steps", progress))
-        run = _train(model, source, probe.inputs, optimizer, steps, mesh, looks, saved, every, bar)
+        run = _train(
+            model, source, probe.inputs, optimizer, steps, mesh, validator, saved, every, bar
+        )
     if run.ended == "diverged":
         warnings.warn(f"training: {run.describe()}", RuntimeWarning, stacklevel=2)
     return run
@@ -198,12 +202,12 @@ def _train(
     optimizer: optax.GradientTransformation,
     steps: int,
     mesh: Mesh | None,
-    looks: Looks,
+    validator: Validation,
     saved: Checkpoints | None,
     every: int,
     bar: Any,
 ) -> Training:
-    """Stretch by stretch, from the last checkpoint if there is one."""
+    """Train span by span, from the last checkpoint if there is one."""
     parameters, static = eqx.partition(model, eqx.is_inexact_array)
     dtype = probe.dtype
     best = Best(parameters, np.asarray(np.inf), np.asarray(0))
@@ -216,27 +220,26 @@ def _train(
             _checks.fail("steps", must, f"is {steps}")
     current, best = arrays
     bar.initial = bar.n = done
-    ended = "patience" if looks.in_vain(history) else "steps"
-    intervals = [every] if looks.judges is None else [every, looks.every]
-    stretches = source.stretches(done, steps if ended == "steps" else done, intervals)
-    for piece, first, stop in stretches:
+    ended = "patience" if validator.is_out_of_patience(history) else "steps"
+    intervals = [every] if validator.pairs is None else [every, validator.every]
+    for chunk, first, stop in source.spans(done, steps if ended == "steps" else done, intervals):
         bounds = (jnp.asarray(first), jnp.asarray(stop))
-        after, values = _advance(current, piece, on_all_of(mesh, bounds), static, optimizer)
+        after, values = _advance(current, chunk, on_all_of(mesh, bounds), static, optimizer)
         values = np.asarray(values)[: stop - first]
-        sound = history.sound(values)
-        if sound < len(values):
-            history, ended = history.extended(values[:sound], np.nan), "diverged"
+        num_bounded = history.num_bounded(values)
+        if num_bounded < len(values):
+            history, ended = history.extended(values[:num_bounded], np.nan), "diverged"
             break
-        current, error = after, np.nan
-        if looks.judges is not None and looks.fall_due(stop, steps):
-            # NaN stands for no look; what is NaN is the worst there is.
-            error = float(jnp.nan_to_num(_loss_of(current[0], looks.judges, static), nan=jnp.inf))
-            best = best.unless_better(current[0], error, stop)
-        elif looks.judges is None:
-            best = best.unless_better(current[0], float(values[-100:].mean()), stop)
-        history = history.extended(values, error)
+        current, loss = after, np.nan
+        if validator.pairs is not None and validator.is_due(stop, steps):
+            # In the history NaN means no validation, so that a loss of NaN becomes infinity.
+            loss = float(jnp.nan_to_num(_loss_of(current[0], validator.pairs, static), nan=jnp.inf))
+            best = best.updated(current[0], loss, stop)
+        elif validator.pairs is None:
+            best = best.updated(current[0], float(values[-100:].mean()), stop)
+        history = history.extended(values, loss)
         bar.update(stop - first)
-        ended = "patience" if looks.in_vain(history) else "steps"
+        ended = "patience" if validator.is_out_of_patience(history) else "steps"
         if saved is not None and (stop % every == 0 or stop == steps or ended == "patience"):
             saved.save(stop, (current, best), history)
         if ended == "patience":
@@ -245,23 +248,16 @@ def _train(
         current, best = jax.tree.map(_on_one_device, (current, best))
     parameters, opt_state = current
     best_step = len(history.losses)
-    if looks.judges is not None or ended == "diverged":
+    if validator.pairs is not None or ended == "diverged":
         parameters, best_step = best.parameters, int(best.step)
     model = eqx.combine(parameters, static)
     dead = int(dead_units(model, probe)) if isinstance(model, FeedForward) else None
-    validated, errors = history.looks
     counts = getattr(source, "counts", None)
+    validated, validation_losses = history.validations
     return Training(
-        model,
-        jnp.asarray(history.losses),
-        opt_state,
-        ended,
-        validated,
-        errors,
-        best_step,
-        dead,
-        counts,
-    )
+        model, jnp.asarray(history.losses), opt_state, ended, validated, validation_losses,
+        best_step, dead, counts,
+    )  # fmt: skip
 
 
 def _on_one_device(array: Any) -> Any:
@@ -269,8 +265,8 @@ def _on_one_device(array: Any) -> Any:
     return jnp.asarray(np.asarray(array.addressable_data(0))) if local else array
 
 
-def _settings(model, optimizer, source, batch_size, key, looks) -> dict[str, Any]:
-    """What the weights after some steps are a function of."""
+def _settings(model, optimizer, source, batch_size, key, validator) -> dict[str, Any]:
+    """Settings that determine the weights after each step, by name."""
 
     def update(arrays, batch):
         return one_step(arrays, batch, static, optimizer)
@@ -278,9 +274,9 @@ def _settings(model, optimizer, source, batch_size, key, looks) -> dict[str, Any
     parameters, static = eqx.partition(model, eqx.is_inexact_array)
     arrays = (parameters, optimizer.init(parameters))
     validation = {}
-    if looks.judges is not None:
-        digest = digest_of_pairs(*looks.judges[:2])
-        validation = {"validation": digest, "validate_every": looks.every}
+    if validator.pairs is not None:
+        digest = digest_of_pairs(*validator.pairs[:2])
+        validation = {"validation": digest, "validate_every": validator.every}
     return {
         **versions("optax", "numpy"),
         "batch_size": batch_size,
@@ -293,7 +289,7 @@ def _settings(model, optimizer, source, batch_size, key, looks) -> dict[str, Any
 
 
 def check_fit(model: Any, inputs: Array, targets: Array) -> None:
-    """Raise unless the model maps an input to something of the target's shape."""
+    """Raise unless the model maps an input to an output of the target's shape."""
     out = eqx.filter_eval_shape(model, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
     if getattr(out, "shape", None) != targets.shape[1:]:
         must = f"answer an input of shape {inputs.shape[1:]} with shape {targets.shape[1:]}"
@@ -302,12 +298,12 @@ def check_fit(model: Any, inputs: Array, targets: Array) -> None:
 
 @functools.cache
 def adam(rate: float) -> optax.GradientTransformation:
-    """Adam; the same object for the same rate, so that training again compiles nothing."""
+    """Adam; equal rates give the same object, so that a second training compiles nothing."""
     return optax.adam(rate)
 
 
 def squared_error(parameters: Any, batch: Batch, static: Any) -> Float[Array, ""]:
-    """The mean over the batch's pairs, and over outputs."""
+    """Mean squared error over the batch's pairs and the outputs."""
     squares = jnp.square(forward(eqx.combine(parameters, static), batch.inputs) - batch.targets)
     if batch.weights is None:
         return jnp.mean(squares)
@@ -318,25 +314,25 @@ _loss_of = eqx.filter_jit(squared_error)
 
 
 def one_step(arrays: Any, batch: Batch, static: Any, optimizer: optax.GradientTransformation):
-    """Parameters and optimiser after one step, and the batch's loss before it."""
+    """Parameters and optimiser state after one step, and the batch's loss before it."""
     parameters, opt_state = arrays
     value, gradient = jax.value_and_grad(squared_error)(parameters, batch, static)
     updates, opt_state = optimizer.update(gradient, opt_state, parameters)
     return (optax.apply_updates(parameters, updates), opt_state), value
 
 
-def advance(arrays, piece, bounds, static, optimizer):
-    """All steps within the bounds, whose number need not be known to compile them; and their
-    losses, from the first on."""
+def advance(arrays, chunk, bounds, static, optimizer):
+    """Run the steps within the bounds, which are traced, so that one program serves spans of any
+    length. Returns the arrays, and the losses from the first step on."""
     first, stop = bounds
-    batches = piece.cut(first)
+    batches = chunk.batches_from(first)
 
     def step(t, carry):
         arrays, losses = carry
         arrays, value = one_step(arrays, batches.batch(t), static, optimizer)
         return arrays, losses.at[t - first].set(value)
 
-    losses = jnp.zeros(piece.longest, piece.inputs.dtype)
+    losses = jnp.zeros(chunk.max_steps, chunk.inputs.dtype)
     return jax.lax.fori_loop(first, stop, step, (arrays, losses))
 
 

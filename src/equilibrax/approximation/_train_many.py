@@ -1,4 +1,4 @@
-"""`train_many`: many small networks at once, of which the best is kept."""
+"""`train_many`: train many small networks at once, and choose the best."""
 
 import functools
 import warnings
@@ -10,43 +10,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
-from .._devices import mesh_for, on_all_of, on_each_device, put, rows_over
+from .._devices import put
 from .._progress import progress_bar
+from .._workers import in_parallel, workers_beside
 from ..sampling import LiveSamples, Samples, SampleStore
 from ._batches import Source, as_pairs, batches_of
+from ._chunks import Batch
 from ._feedforward import FeedForward, dead_units, forward
-from ._looks import is_sound
 from ._metrics import normalised_error, winner_agreement
-from ._pieces import Batch
 from ._train import PROBE, advance, check_fit
+from ._validation import is_bounded
 
 OptimizerOf: TypeAlias = Callable[[Any], optax.GradientTransformation]
 
 CLOSE = 1.03
-"""Networks within this factor of the least error are told apart by their winners."""
+"""Among networks within this factor of the least error, winner agreement decides."""
 
-JUDGED = 2**20
-"""Numbers in the hidden layers of the networks that are judged at a time: what fits into a cache
-(256 networks on 10,000 inputs: 11 ms, and 101 ms with eight times as many)."""
+VALIDATED = 2**20
+"""Hidden activations computed at a time in a validation, so that they fit into the cache (256
+networks on 10,000 inputs: 11 ms, against 101 ms with eight times as many)."""
 
 
 class Trainings(eqx.Module):
-    """Many trained networks, k of them, and the best.
+    """k trained networks, and the best.
 
-    - `best`: which of the k is the best by validation; `model` is that network.
-    - `hidden_size`, `learning_rate`: of each, shape `(k,)`.
-    - `errors`: normalised error of each on the validation pairs, `(k,)`.
+    - `best`: index of the best network by validation; `model` is that network.
+    - `hidden_size`, `learning_rate`: of each network, shape `(k,)`.
+    - `errors`: normalised error of each network on the validation pairs, `(k,)`.
     - `agreements`: winner agreement there, `(k,)`; NaN without partitions.
-    - `dead_units`: hidden units that are silent for all inputs, of the first 10,000, `(k,)`.
-    - `diverged`: whose loss was not finite or a thousand times the first one; these have the best
-      weights that they had before, `(k,)`. If all did, there is a warning.
+    - `dead_units`: number of hidden units that are silent for the first 10,000 inputs, `(k,)`.
+    - `diverged`: whether a loss was not finite, or more than a thousand times the first one;
+      diverged networks keep the best weights from before, `(k,)`. If all diverged, there is a
+      warning.
     - `losses`: mean squared error of each step's batch, `(k, steps)`.
-    - `models`: all of them: one `FeedForward` for each hidden size, whose arrays have a leading
-      axis; `trainings[j]` is the j-th network by itself.
+    - `models`: one `FeedForward` for each hidden size, whose arrays have a leading axis over its
+      networks; `trainings[j]` is the j-th network by itself.
 
     **Example:**
 
@@ -76,7 +77,7 @@ class Trainings(eqx.Module):
 
     @property
     def model(self) -> FeedForward:
-        """The best by validation."""
+        """The best network by validation."""
         return self[self.best]
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class Trainings(eqx.Module):
         return jax.tree.map(lambda leaf: leaf[row], self.models[group])
 
     def describe(self) -> str:
-        """The best, the spread and the casualties, in one line."""
+        """The least error, the spread, and how many have dead units or diverged, in one line."""
         errors = np.asarray(self.errors)
         low, high = np.nanpercentile(errors, [25, 75])
         return (
@@ -114,28 +115,28 @@ def train_many(
 ) -> Trainings:
     r"""Train a `FeedForward` for each hidden size, learning rate and restart; keep the best.
 
-    All networks of one hidden size are trained at once, in one compiled loop, shared among all
-    devices; they differ in their initial weights and see the same batches. Every 1000 steps, and at
-    the end, each is judged on the first 10,000 validation pairs, and keeps the weights with which
-    it was best; in the end all networks are judged on all of them.
+    All networks of one hidden size are trained at once, in one compiled loop on each core or
+    accelerator; they differ in their initial weights and are trained on the same batches. Each
+    network is validated every 1000 steps and at the end, on the first 10,000 validation pairs, and
+    keeps its best weights; at last all networks are compared on all validation pairs.
 
-    Kept is the network with the least normalised error or, where the data's network has
-    partitions, the one with the best winner agreement among those whose error is within 3 % of the
-    least: optima of nearly the same error differ in how well they keep the competition (5-5-5
-    on the reference network: error 0.0814 with agreement 0.847, error 0.0820 with agreement 0.865).
+    The best network has the least normalised error. Where the data's network has partitions, it is
+    the network of the best winner agreement among those whose error is within 3 % of the least:
+    optima of nearly equal error differ in how well they reproduce the competition (5-5-5 on the
+    reference network: error 0.0814 with agreement 0.847, error 0.0820 with agreement 0.865).
 
     **Arguments:**
 
     - `data`: as for `train`.
-    - `hidden`: hidden units; one number or several.
-    - `restarts`: networks for each hidden size and learning rate.
-    - `learning_rates`: handed to `optimizer` one by one.
-    - `optimizer`: a function from a learning rate, traced by JAX, to an Optax optimiser, as
-      `optax.adam`, or an optimiser, for which the learning rates mean nothing. If absent, Adam
-      with a rate that rises to the given one in 5 % of the steps and falls to 0 on half a cosine.
+    - `hidden`: numbers of hidden units, one or several.
+    - `restarts`: number of networks for each hidden size and learning rate.
+    - `learning_rates`: passed to `optimizer` one by one.
+    - `optimizer`: a function from a learning rate, traced by JAX, to an Optax optimiser, such as
+      `optax.adam`; or an optimiser, which ignores the learning rates. If absent, Adam with warmup
+      and cosine decay: the rate rises for 5 % of the steps, then falls to 0.
     - `steps`, `batch_size`, `key`: as for `train`; initial weights come from the key, too.
     - `validation`: pairs that are not trained on. If absent, the last fifth of `Samples` or of a
-      pair of arrays is set aside; for a store or `LiveSamples` they must be given.
+      pair of arrays is held out; for a store or `LiveSamples` it must be given.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
     **Returns:** `Trainings`.
@@ -171,7 +172,6 @@ def train_many(
     source = batches_of(data, batch_size, steps, key_batches, None)
     probe = source.probe(PROBE)
     count = restarts * len(rates)
-    mesh = mesh_for(probe.inputs, count, share=1)
     groups = []
     with progress_bar(steps * len(sizes), "training", "steps", progress) as bar:
         for size in sizes:
@@ -181,7 +181,7 @@ def train_many(
             groups.append(
                 _train_group(
                     models, jnp.repeat(rates, restarts), source, optimizer_of, steps, held_out,
-                    probe, partitions, mesh, bar,
+                    probe, partitions, bar,
                 )
             )  # fmt: skip
     models, *columns = zip(*groups, strict=True)
@@ -196,7 +196,7 @@ def train_many(
 
 
 def choose(errors: np.ndarray, agreements: np.ndarray) -> int:
-    """The least error; among those close to it the best agreement, if that is known."""
+    """Index of the least error; among errors close to it, of the best agreement unless NaN."""
     close = errors <= CLOSE * np.nanmin(errors)
     wins = np.where(np.isnan(agreements), 1.0, agreements)
     return int(np.lexsort((errors, np.where(close, -wins, np.inf)))[0])
@@ -204,8 +204,8 @@ def choose(errors: np.ndarray, agreements: np.ndarray) -> int:
 
 @functools.cache
 def cosine_adam(steps: int) -> OptimizerOf:
-    """Adam whose rate rises to the given one in 5 % of the steps and falls to 0 on half a cosine;
-    the same object for as many steps, so that training again compiles nothing."""
+    """Adam with linear warmup, for 5 % of the steps, and cosine decay to 0. Equal numbers of steps
+    give the same object, so that a second training compiles nothing."""
     rise = max(1, steps // 20)
     shape = optax.warmup_cosine_decay_schedule(1 / rise, 1.0, rise, max(2, steps))
     return lambda rate: optax.adam(lambda step: rate * shape(step))
@@ -237,7 +237,7 @@ def _learning_rates(value: Any) -> Float[Array, " rates"]:
 
 
 def _held_out(data: Any, validation: Any) -> tuple[Any, Batch]:
-    """Data to train on, and pairs to judge by."""
+    """Training data, and validation pairs."""
     if validation is not None:
         return data, Batch(*as_pairs(validation, "validation"))
     if isinstance(data, (SampleStore, LiveSamples)):
@@ -252,7 +252,7 @@ def _held_out(data: Any, validation: Any) -> tuple[Any, Batch]:
 
 @eqx.filter_jit
 def _new_models(keys: Array, probe: Batch, size: int) -> FeedForward:
-    """A network from each key."""
+    """One network for each key."""
     k, out, dtype = probe.inputs.shape[1], probe.targets.shape[1], probe.inputs.dtype
     return jax.vmap(lambda key: FeedForward(k, size, out, key=key, dtype=dtype))(keys)
 
@@ -266,40 +266,57 @@ def _train_group(
     held_out: Batch,
     probe: Batch,
     partitions: tuple[int, ...],
-    mesh: Mesh | None,
     bar: Any,
 ) -> tuple[FeedForward, Array, Array, Array, Array, Array]:
-    """The best of each network, and its error, agreement, dead units, divergence and losses."""
+    """Best weights, errors, agreements, dead units, divergence and losses of each network."""
     count = len(rates)
-    if mesh is not None:
-        # Filled up with copies, which are cut off again.
-        rows = np.arange(-(-count // mesh.size) * mesh.size) % count
-        rows_of_both = jax.tree.map(lambda a: a[rows], (models, rates))
-        models, rates = put(rows_of_both, rows_over(mesh))
-        held_out = on_all_of(mesh, held_out)
-    glimpse = Batch(held_out.inputs[:PROBE], held_out.targets[:PROBE])
-    arrays = _start(models, rates, optimizer_of)
-    best, least = models, np.full(len(rates), np.inf)
-    losses, diverged = [], np.zeros(len(rates), bool)
-    for piece, first, stop in source.stretches(0, steps, ()):
-        shared = on_all_of(mesh, (piece, (jnp.asarray(first), jnp.asarray(stop))))
-        arrays, values = _advance(arrays, rates, shared, optimizer_of, mesh)
-        values = np.asarray(values)[:, : stop - first]
+    home = next(iter(rates.devices()))
+    workers = workers_beside(home)[:count]
+    # Each worker trains its share of the networks; copies pad all shares to one size.
+    share = -(-count // len(workers))
+    rows = [np.arange(k * share, (k + 1) * share) % count for k in range(len(workers))]
+
+    def on_workers(function: Callable, *each: Sequence) -> list:
+        return in_parallel(lambda k, _: function(*(a[k] for a in each)), range(len(rows)), workers)
+
+    def share_of(rows, worker):
+        return put(jax.tree.map(lambda a: a[rows], (rates, models)), worker)
+
+    shares = [share_of(*pair) for pair in zip(rows, workers, strict=True)]
+    shared_rates, best = map(list, zip(*shares, strict=True))
+    pairs = [put(held_out, worker) for worker in workers]
+    first_pairs = [Batch(all_.inputs[:PROBE], all_.targets[:PROBE]) for all_ in pairs]
+    arrays = on_workers(lambda model, rate: _start(model, rate, optimizer_of), best, shared_rates)
+    least = np.full((len(rows), share), np.inf)
+    losses, diverged = [], np.zeros((len(rows), share), bool)
+    for chunk, first, stop in source.spans(0, steps, ()):
+        chunks = [put((chunk, (jnp.asarray(first), jnp.asarray(stop))), w) for w in workers]
+
+        def advance_and_validate(arrays, rates, shared, first_pairs):
+            arrays, values = _advance(arrays, rates, shared, optimizer_of)
+            return arrays, values, _validate(arrays[0], first_pairs, ())[0]
+
+        results = on_workers(advance_and_validate, arrays, shared_rates, chunks, first_pairs)
+        arrays, values, errors = zip(*results, strict=True)
+        values = np.stack([np.asarray(v)[:, : stop - first] for v in values])
         losses.append(values)
-        diverged |= ~is_sound(values, losses[0][:, :1]).all(axis=1)
-        errors = _judge(arrays[0], glimpse, (), mesh)[0]
-        better = ~diverged & (np.asarray(errors) < least)
+        diverged |= ~is_bounded(values, losses[0][..., :1]).all(axis=-1)
+        errors = np.stack([np.asarray(e) for e in errors])
+        better = ~diverged & (errors < least)
         least = np.where(better, errors, least)
-        best = _where(jnp.asarray(better), arrays[0], best)
+        best = [_where(b, new[0], old) for b, new, old in zip(better, arrays, best, strict=True)]
         bar.update(stop - first)
-    errors, agreements = _judge(best, held_out, partitions, mesh)
-    # Back on one device, without the copies.
-    best = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[:count]), best)
+    scores = on_workers(lambda model, pairs: _validate(model, pairs, partitions), best, pairs)
+    errors, agreements = zip(*scores, strict=True)
+
+    def gathered(parts: Sequence[Any]) -> Array:
+        """On one device, without the copies."""
+        return jnp.concatenate([jnp.asarray(np.asarray(part)) for part in parts])[:count]
+
+    best = jax.tree.map(lambda *parts: gathered(parts), *best)
     dead = _count_dead(best, probe.inputs)
-    errors, agreements, diverged, losses = (
-        jnp.asarray(np.asarray(column)[:count])
-        for column in (errors, agreements, diverged, np.concatenate(losses, axis=1))
-    )
+    columns: tuple[Any, ...] = (errors, agreements, diverged, np.concatenate(losses, axis=-1))
+    errors, agreements, diverged, losses = map(gathered, columns)
     return best, errors, agreements, dead, diverged, losses
 
 
@@ -309,39 +326,32 @@ def _start(models: FeedForward, rates: Array, optimizer_of: OptimizerOf) -> tupl
 
 
 @eqx.filter_jit
-def _advance(arrays, rates, shared, optimizer_of, mesh):
-    """`advance` of all networks, on all devices."""
-
+def _advance(arrays, rates, shared, optimizer_of):
+    """`advance` for all networks of a share."""
     _, static = eqx.partition(arrays[0], eqx.is_inexact_array)
+    chunk, bounds = shared
 
-    def here(shared, arrays, rates):
-        def one(arrays, rate):
-            piece, bounds = shared
-            return advance(arrays, piece, bounds, static, optimizer_of(rate))
+    def one(arrays, rate):
+        return advance(arrays, chunk, bounds, static, optimizer_of(rate))
 
-        return jax.vmap(one)(arrays, rates)
-
-    return on_each_device(here, mesh)(shared, arrays, rates)
+    return jax.vmap(one)(arrays, rates)
 
 
 @eqx.filter_jit
-def _judge(
-    models: FeedForward, held_out: Batch, partitions: tuple[int, ...], mesh: Mesh | None
+def _validate(
+    models: FeedForward, held_out: Batch, partitions: tuple[int, ...]
 ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
     """Normalised error and winner agreement of each network."""
 
-    def here(held_out, models):
-        def one(model):
-            output = forward(model, held_out.inputs)
-            error = normalised_error(output, held_out.targets)
-            if not partitions:
-                return error, jnp.full_like(error, jnp.nan)
-            return error, winner_agreement(output, held_out.targets, partitions)
+    def one(model):
+        output = forward(model, held_out.inputs)
+        error = normalised_error(output, held_out.targets)
+        if not partitions:
+            return error, jnp.full_like(error, jnp.nan)
+        return error, winner_agreement(output, held_out.targets, partitions)
 
-        numbers = len(held_out.inputs) * models.weights1.shape[1]
-        return jax.lax.map(one, models, batch_size=max(1, JUDGED // numbers))
-
-    return on_each_device(here, mesh)(held_out, models)
+    numbers = len(held_out.inputs) * models.weights1.shape[1]
+    return jax.lax.map(one, models, batch_size=max(1, VALIDATED // numbers))
 
 
 @eqx.filter_jit

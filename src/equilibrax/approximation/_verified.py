@@ -1,6 +1,5 @@
-"""The approximation proposes, the recurrent network's own equations decide."""
+"""Fixed points proposed by the approximation and verified by the network's equations."""
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -9,27 +8,23 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
-from .._devices import filled_up
 from ..fixed_points import Flow, Outcome, find_fixed_points
-from ..fixed_points._find import as_states
 from ..fixed_points._flow import as_flow
-from ..fixed_points._outcome import counts_of, in_words
+from ..fixed_points._problem import as_states
+from ..fixed_points._result import counts_of, in_words
 from ..fixed_points._verify import verify
 from ..networks import AbstractDynamics, is_threshold_linear
 from ._feedforward import forward
 
-SMALLEST_FALLBACK = 1024
-"""Rows that fall back are filled up to this, or to a power of two above it: few programs serve."""
-
 
 class Verified(eqx.Module):
-    """Answers of an approximation, each of them a fixed point of the recurrent network, or not.
+    """Fixed points of the recurrent network, proposed by an approximation where verified.
 
-    - `state`, `rates`: shape `(m, n)`. The fixed point itself, exact to rounding.
-    - `verified`: shape `(m,)`: the point comes from the approximation's proposal and is proven to
-      be a stable fixed point. In a network that has several for one input, it is *not* proven
-      to be the one that the trajectory reaches.
-    - `outcome`: `STABLE` where verified; elsewhere the trajectory's own, from `find_fixed_points`.
+    - `state`, `rates`: the fixed point, exact to rounding where verified, shape `(m, n)`.
+    - `verified`: whether the point comes from the approximation's proposal and is proven to be a
+      stable fixed point, shape `(m,)`. In a network with several stable fixed points for one
+      input, it is *not* proven to be the fixed point that the trajectory reaches.
+    - `outcome`: `STABLE` where verified; elsewhere the outcome of `find_fixed_points`.
 
     **Example:**
 
@@ -53,11 +48,11 @@ class Verified(eqx.Module):
 
     @property
     def fallen_back(self) -> int:
-        """How many rows were settled by their trajectory."""
+        """Number of rows settled by their trajectory."""
         return int(jnp.sum(~self.verified))
 
     def describe(self) -> str:
-        """How the rows came about, in one line."""
+        """The numbers of verified rows and of rows settled by trajectory, in one line."""
         counts = counts_of(self.outcome[~self.verified])
         rest = f" ({in_words(counts)})" if self.fallen_back else ""
         m = len(self.verified)
@@ -67,7 +62,7 @@ class Verified(eqx.Module):
 def verified(
     network: AbstractDynamics, model: Any, inputs: Float[Array, "m n"], method: Flow | None = None
 ) -> Verified:
-    """What `Approximation.verified` gives, for any model of the network."""
+    """As `Approximation.verified`, for any model of the network."""
     method = as_flow(method)
     if not is_threshold_linear(network):
         _checks.fail("network", "be threshold-linear, to be verified", f"is {network!r}")
@@ -76,7 +71,7 @@ def verified(
         _checks.fail(
             "inputs", f"have shape (m, {network.num_neurons})", f"has shape {inputs.shape}"
         )
-    if not _checks.is_known(inputs):
+    if not _checks.is_concrete(inputs):
         _checks.fail("inputs", "be known, outside jax.jit: rows fall back by value", "is a tracer")
     network = network.astype(inputs.dtype)
     proposed = network.state_of(forward(model, inputs), inputs)
@@ -84,9 +79,7 @@ def verified(
     outcome = jnp.full(len(inputs), int(Outcome.STABLE), jnp.int8)
     rows = np.flatnonzero(~np.asarray(proven))
     if len(rows):
-        size = max(SMALLEST_FALLBACK, 1 << (len(rows) - 1).bit_length())
-        settle = partial(find_fixed_points, method=method)
-        found = filled_up(settle, None, network, (inputs[rows],), multiple=size)
+        found = find_fixed_points(network, jnp.asarray(np.asarray(inputs)[rows]), method=method)
         state = state.at[rows].set(found.state)
         outcome = outcome.at[rows].set(found.outcome)
     return Verified(state, network.rates(state), proven, outcome)

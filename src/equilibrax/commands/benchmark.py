@@ -1,4 +1,4 @@
-"""Time to settle a batch against time of one forward pass on the same inputs."""
+"""Benchmark: time to settle a batch against the time of a forward pass on the same inputs."""
 
 import json
 import platform
@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Array
 
 from .. import _checks
-from .._devices import num_cores
 from .._progress import progress_bar
+from .._workers import num_cores
 from ..approximation import approximate, forward
 from ..fixed_points import Flow, find_fixed_points
 from ..networks import RateNetwork, partitioned, random_ei, ring, two_neuron
@@ -26,7 +26,7 @@ from ..sampling import UniformCube, sample_fixed_points
 
 
 def hardware() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Hardware and package versions, to record beside measurements."""
     device = jax.devices()[0]
     name = device.device_kind
     cpuinfo = Path("/proc/cpuinfo")
@@ -44,7 +44,8 @@ def hardware() -> dict[str, Any]:
 
 
 def example_network(n: int, key: Array) -> RateNetwork:
-    """Mutual inhibition for n = 2, the reference for 5, a ring from 100 on, random E/I else."""
+    """Two inhibiting neurons for n = 2, the reference network for 5, a ring for n of at least 100,
+    and a random E/I network otherwise."""
     if n == 2:
         return two_neuron()
     if n == 5:
@@ -62,26 +63,25 @@ def solve_vs_forward(
     key: Array,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Measure every pair of batch size and network size.
+    """Measure every combination of batch size and network size.
 
-    For each network an approximation with n hidden units is trained on 4,000 inputs. The
-    two programs are compiled first and timed apart from it, then run in turn. A solve that
-    would take longer than `limit_s`, going by the batch size before, is not run: its time
-    is that of the largest batch measured, scaled in proportion, and it is marked as
-    extrapolated.
+    For each network an approximation with n hidden units is trained on 4,000 inputs. Compilation is
+    timed separately; then the two programs run alternately. A solve is not run if the time of the
+    batch size before, scaled in proportion, exceeds `limit_s`: the scaled time is returned, and
+    marked as extrapolated.
 
     **Arguments:**
 
-    - `sizes`, `neurons`: batch sizes, and numbers of neurons, each at least 1 and 2.
-    - `repeats`: timed runs of each program, of which the median counts.
-    - `limit_s`: seconds for one solve.
-    - `method`: how to settle.
+    - `sizes`, `neurons`: batch sizes of at least 1, and numbers of neurons of at least 2.
+    - `repeats`: number of timed runs of each program, of which the median is returned.
+    - `limit_s`: longest solve that is run, in seconds.
+    - `method`: the `Flow`, as for `find_fixed_points`.
     - `key`: PRNG key of networks and inputs.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
-    **Returns:** a record for each cell: `n`, `batch`, `stable` (share), `error` (normalised,
-    of the approximation), `solve` and `forward` with `compile_s`, `median_s`, `runs_s` and
-    `extrapolated`, and `ratio`, the solve's median over the forward pass's.
+    **Returns:** a record for each combination: `n`, `batch`, `stable` (share), `error` (normalised
+    error of the approximation), `solve` and `forward` with `compile_s`, `median_s`, `runs_s` and
+    `extrapolated`, and `ratio`, the median of the solve over that of the forward pass.
 
     **Raises:** `ValueError` for sizes or limits out of range.
     """
@@ -128,7 +128,7 @@ def _cell(network, model, inputs, before, repeats, limit_s, method) -> dict[str,
             record["stable"] = float(np.mean(np.asarray(result.stable)))
     for _ in range(repeats):
         for name, program in programs.items():
-            # One slow run is enough to know a slow program.
+            # Programs slower than the limit are run once.
             if not runs[name] or sum(runs[name]) < limit_s:
                 runs[name].append(timed(program)[0])
     for name, times in runs.items():
@@ -144,7 +144,7 @@ def _cell(network, model, inputs, before, repeats, limit_s, method) -> dict[str,
 
 
 def peak_memory() -> float:
-    """Of this process until now, in GiB. What `getrusage` says holds the parent's, too."""
+    """Peak memory of this process so far, in GiB. `getrusage` would include the parent's peak."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text().splitlines()
@@ -155,14 +155,14 @@ def peak_memory() -> float:
 
 
 def in_own_process(script: str, *options: str) -> dict[str, Any]:
-    """What a script, run with these options, prints on its last line as JSON."""
+    """Run a script in a new process, and parse the last line of its output as JSON."""
     command = [sys.executable, script, *options]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out.splitlines()[-1])
 
 
 def timed(program: Callable) -> tuple[float, Any]:
-    """Seconds until the program's results are there, and these."""
+    """Run a program until its results are ready. Returns the seconds and the results."""
     start = time.perf_counter()
     result = jax.block_until_ready(program())
     return time.perf_counter() - start, result

@@ -21,7 +21,7 @@ from jax.errors import JaxRuntimeError
 from tyro.conf import subcommand
 
 from .. import figures
-from .._files import check_absent, whole_folder, write_json
+from .._files import atomic_folder, check_absent, write_json
 from .._resumable import DamagedSettings
 from ..approximation import (
     FeedForward,
@@ -35,7 +35,7 @@ from ..approximation import (
     train,
 )
 from ..fixed_points import Flow
-from ..networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from ..networks import Convention, RateNetwork, partitioned, random_ei, ring, two_neuron
 from ..sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
 from . import benchmark as timing, reproduce as paper, study as programme
 
@@ -52,11 +52,11 @@ class Partitioned:
     """Inhibitory weight, given positive."""
     w_ii: float | None = None
     """The inhibitory neuron's weight onto itself, given positive; w_i if absent."""
-    convention: Literal["voltage", "activity", "recurrent"] = "voltage"
-    """Which equation of motion."""
+    convention: Convention = "voltage"
+    """Convention of the equation of motion."""
 
     def build(self, key) -> RateNetwork:
-        """The network."""
+        """Build the network."""
         del key
         return partitioned(
             self.partitions, self.w_e, self.w_i, w_ii=self.w_ii, convention=self.convention
@@ -73,7 +73,7 @@ class TwoNeuron:
     """Weight onto the other neuron."""
 
     def build(self, key) -> RateNetwork:
-        """The network."""
+        """Build the network."""
         del key
         return two_neuron(self.w_self, self.w_cross)
 
@@ -90,7 +90,7 @@ class Ring:
     """Tuned part of the weights."""
 
     def build(self, key) -> RateNetwork:
-        """The network."""
+        """Build the network."""
         del key
         return ring(self.n, self.w_0, self.w_1)
 
@@ -107,7 +107,7 @@ class RandomEI:
     """Probability of a connection."""
 
     def build(self, key) -> RateNetwork:
-        """The network."""
+        """Build the network."""
         return random_ei(self.n, key=key, gain=self.gain, density=self.density)
 
 
@@ -116,16 +116,16 @@ class FromFile:
     """Weights from a NumPy file."""
 
     path: Path
-    """A .npy file of floats, shape (n, n), rows targets, columns sources."""
+    """A .npy file of floats, shape (n, n); rows are targets, columns are sources."""
     bias: float = 0.0
     """Threshold of every neuron."""
     tau: float = 1.0
     """Time constant of every neuron."""
-    convention: Literal["voltage", "activity", "recurrent"] = "voltage"
-    """Which equation of motion."""
+    convention: Convention = "voltage"
+    """Convention of the equation of motion."""
 
     def build(self, key) -> RateNetwork:
-        """The network."""
+        """Build the network."""
         del key
         weights = np.load(self.path, allow_pickle=False)
         return RateNetwork(weights, self.bias, self.tau, convention=self.convention)
@@ -146,28 +146,28 @@ class Reproduce:
 
     Settles inputs drawn uniformly from (-1, 1)^5, discards and counts those without a
     stable fixed point, trains feed-forward approximations, and writes the three figures,
-    report.json with every number beside what is known of it, and the trained weights.
+    report.json with measured values beside the known ones, and the trained weights.
     """
 
     out: Path
     """Folder for the results; it must be empty or absent."""
     draws: int = 1_000_000
-    """Inputs settled for training and validation."""
+    """Number of inputs settled for training and validation."""
     test_draws: int = 50_000
-    """Inputs settled for the held-out test set."""
+    """Number of inputs settled for the held-out test set."""
     widths: tuple[int, ...] = (5, 10, 50, 200)
-    """Numbers of hidden units; the first is drawn in the figures."""
+    """Numbers of hidden units; the figures show the first."""
     restarts: int = 48
-    """Trained networks for each width below 50, an eighth as many above; the best is kept."""
+    """Networks trained for each width below 50, an eighth of it from 50 on; the best is kept."""
     steps: int = 8000
     """Steps of Adam."""
     seed: int = 0
-    """Of everything."""
+    """Seed of all random numbers."""
     force: bool = False
     """Write into a folder that is not empty."""
 
     def run(self) -> None:
-        """Settle, train, draw, and print the two tables of the report."""
+        """Run the pipeline, and print the two tables of the report."""
         report = paper.reproduce(**_fields(self), progress=True)
         total = self.draws + self.test_draws
         print(f"settled {total} inputs in {report['settling_seconds']:.1f} s")
@@ -193,29 +193,30 @@ class Reproduce:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Approximate the networks of the paper's programme, and measure how well that does.
+    """Approximate the networks of the paper's programme, and measure the errors.
 
-    Two neurons across weight space, several partitions, rings, random networks of growing size, the
-    reference network by the number of hidden units, and all metrics. Writes study.json and figures.
+    Networks of two neurons over their weights, several partitions, rings, random networks of 5 to
+    100 neurons, the reference network over the number of hidden units, and all metrics of its
+    approximations. Writes study.json and figures.
     """
 
     out: Path
     """Folder for the results; it must be empty or absent."""
     only: tuple[Literal["map", "partitions", "ring", "random", "width", "reference"], ...] = ()
-    """The parts wanted; all of them if none is named."""
+    """Parts to run; all parts if absent."""
     draws: int = 50_000
     """Inputs settled for each network, for training, and again for tests; a tenth in the map."""
     steps: int = 6000
     """Steps of Adam."""
     restarts: int = 8
-    """Trained networks, of which the best by validation is kept."""
+    """Networks trained, of which the best by validation is kept."""
     seed: int = 0
-    """Of everything."""
+    """Seed of all random numbers."""
     force: bool = False
     """Write into a folder that is not empty."""
 
     def run(self) -> None:
-        """Settle, train, measure, draw, and print a line for each approximation."""
+        """Run the study, and print a line for each approximation."""
         report = programme.study(**_fields(self), progress=True)
         rows = [
             (part, str(row["name"]), *(str(row[k]) for k in ("n", "hidden")), f"{row['error']:.4f}",
@@ -229,7 +230,7 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a trained approximation's forward pass for other frameworks."""
+    """Export a trained approximation's forward pass for other frameworks."""
 
     model: Path
     """Safetensors file from `equilibrax train` or `reproduce`."""
@@ -241,7 +242,7 @@ class Export:
     """Replace existing files."""
 
     def run(self) -> None:
-        """Load, and write what is asked for."""
+        """Load the model, and write the files asked for."""
         if self.onnx is None and self.stablehlo is None:
             raise ValueError("name a file with --onnx, --stablehlo, or both")
         model = load_model(self.model)
@@ -253,19 +254,19 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Several processes that make one store together; each is started with its own index."""
+    """Options for several processes that write one store; each process has its own index."""
 
     processes: int | None = None
-    """How many processes there are; a cluster's launcher is asked if absent."""
+    """Number of processes."""
     process: int | None = None
-    """Index of this one, from 0."""
+    """Index of this process, from 0."""
     coordinator: str | None = None
-    """Address and port of process 0, as 127.0.0.1:8476."""
+    """Address and port of process 0, such as 127.0.0.1:8476."""
     join: bool = False
-    """Ask the cluster's launcher (Slurm, Open MPI, Kubernetes, Cloud TPU) for all three."""
+    """Take all three from the cluster's launcher (Slurm, Open MPI, Kubernetes, Cloud TPU)."""
 
     def start(self) -> None:
-        """Meet the others, if there are any."""
+        """Connect to the other processes, if there are any."""
         explicit = (self.coordinator, self.processes, self.process)
         if self.join or any(value is not None for value in explicit):
             if not self.join and None in explicit:
@@ -277,22 +278,21 @@ class Cluster:
 class Sample:
     """Settle random inputs of a network and store the (input, fixed point) pairs.
 
-    The store is a folder of Parquet files. After a kill or a full disk the same command goes on
-    where it stopped.
+    The store is a folder of Parquet files. After a kill or a full disk the same command resumes.
     """
 
     out: Path
     """Folder of the store; created if absent."""
     network: Network = Partitioned()
-    """What to settle."""
+    """Network to settle."""
     draws: int = 50_000
-    """Inputs to draw, uniform on a cube."""
+    """Number of inputs to draw, uniform on a cube."""
     low: float = -1.0
     """Lower bound of every input."""
     high: float = 1.0
     """Upper bound of every input."""
     keep: Literal["stable", "all"] = "stable"
-    """Keep the inputs with a stable fixed point, or all of them with their outcome."""
+    """Keep the inputs with a stable fixed point, or all inputs with their outcome."""
     rtol: float = 1e-5
     """Relative tolerance of the trajectory."""
     atol: float = 1e-6
@@ -300,28 +300,28 @@ class Sample:
     t1: float | None = None
     """End of time, in the units of tau; 200 time constants if absent."""
     seed: int = 0
-    """Of the inputs and of random networks."""
+    """Seed of the inputs and of random networks."""
     shard_size: int | None = None
-    """Inputs for each file, a power of two; some 8 MB of them if absent."""
+    """Inputs for each file, a power of two; if absent, so many that a file has some 8 MB."""
     repair: bool = False
-    """Read the whole store, and make what is damaged or missing again; the settings are those that
-    it was made with, whatever the other options."""
+    """Read the whole store, and write damaged or missing files again. The settings are those of
+    the store; the other options are used only if its settings are damaged, too."""
     cluster: tyro.conf.OmitArgPrefixes[Cluster] = Cluster()
 
     interrupted = "what is committed stays, and the same command goes on from there"
 
     def run(self) -> None:
-        """Settle, write, and print how the inputs ended."""
+        """Settle the inputs, write the store, and print the counts of outcomes."""
         self.cluster.start()
-        plan = self.recorded() if self.repair else None
-        plan = self.asked() if plan is None else plan
+        plan = self.from_store() if self.repair else None
+        plan = self.from_options() if plan is None else plan
         store = sample_to_store(self.out, **plan, repair=self.repair, progress=True)
         if jax.process_index() == 0:
             print(store.describe())
             print(f"{len(store)} pairs are in {self.out}")
 
-    def asked(self) -> dict[str, Any]:
-        """What the options say."""
+    def from_options(self) -> dict[str, Any]:
+        """Arguments of `sample_to_store` from the options."""
         key_inputs, key_network = jax.random.split(jax.random.key(self.seed))
         return {
             "network": self.network.build(key_network),
@@ -333,8 +333,8 @@ class Sample:
             "shard_size": self.shard_size,
         }
 
-    def recorded(self) -> dict[str, Any] | None:
-        """What the store says; none if that is damaged, too."""
+    def from_store(self) -> dict[str, Any] | None:
+        """Arguments of `sample_to_store` from the store; None if its settings are damaged."""
         try:
             return arguments_of(self.out)
         except DamagedSettings:
@@ -350,37 +350,37 @@ class Train:
     out: Path
     """Safetensors file to write."""
     hidden: int | None = None
-    """Hidden units; as many as the network has neurons if absent."""
+    """Number of hidden units; the network's number of neurons if absent."""
     restarts: int = 48
-    """Trained networks, of which the best by validation is kept."""
+    """Networks trained, of which the best by validation is kept."""
     steps: int = 8000
     """Steps of Adam."""
     batch_size: int = 256
     """Pairs in each step."""
     test_share: float = 0.2
-    """Share of the pairs that is held out for the test."""
+    """Share of the pairs held out for the test."""
     stream: bool = False
-    """Read the pairs from the disk batch by batch, for stores that do not fit into memory: one
-    network is trained on all of them, and none is held out. Evaluate it on another store."""
+    """Read the pairs from the disk batch by batch, for stores that do not fit into memory. One
+    network is trained, on all pairs; evaluate it on another store."""
     checkpoints: Path | None = None
-    """Folder for checkpoints, with --stream: after a kill the same command goes on from there."""
+    """Folder for checkpoints, with --stream. After a kill the same command resumes from them."""
     every: int = 10_000
     """Steps between two checkpoints."""
     seed: int = 0
-    """Of initial weights and batches."""
+    """Seed of initial weights and batches."""
     force: bool = False
     """Replace an existing file."""
 
     @property
     def interrupted(self) -> str:
-        """What is left, if the user ends the command."""
+        """Message if the user interrupts the command."""
         kept = self.checkpoints is not None
         return (
             "the same command goes on from the last checkpoint" if kept else "nothing was written"
         )
 
     def run(self) -> None:
-        """Train, write, and print what came of it."""
+        """Train, write the weights, and print an evaluation."""
         check_absent(self.out, self.force)
         if self.checkpoints is not None and not self.stream:
             raise ValueError("--checkpoints are written with --stream only")
@@ -391,7 +391,7 @@ class Train:
         print(f"weights are in {self.out}")
 
     def best(self, store: SampleStore) -> tuple[FeedForward, str]:
-        """The best of several networks, on samples in memory."""
+        """Train several networks on samples in memory, and return the best."""
         fitted = approximate(
             store[:],
             key=jax.random.key(self.seed),
@@ -405,7 +405,7 @@ class Train:
         return fitted.model, _describe(fitted.evaluation)
 
     def streamed(self, store: SampleStore) -> tuple[FeedForward, str]:
-        """One network, on samples that stay on the disk."""
+        """Train one network on samples read from the disk."""
         key_batches, key_model = jax.random.split(jax.random.key(self.seed))
         first = store[:1]
         hidden = store.network.num_neurons if self.hidden is None else self.hidden
@@ -434,7 +434,7 @@ class Evaluate:
     model: Path
     """Safetensors file from `equilibrax train` or `reproduce`."""
     samples: Path
-    """Store from `equilibrax sample`, of other inputs than it was trained on."""
+    """Store from `equilibrax sample`, with other inputs than those of the training."""
 
     def run(self) -> None:
         """Print the evaluation."""
@@ -455,17 +455,17 @@ class Benchmark:
     neurons: tuple[int, ...] = (2, 5, 20)
     """Numbers of neurons."""
     repeats: int = 5
-    """Timed runs, of which the median counts."""
+    """Number of timed runs, of which the median is reported."""
     limit_s: float = 60.0
-    """Longest solve in seconds; longer ones are extrapolated, and marked so."""
+    """Longest solve that is run, in seconds; longer solves are extrapolated, and marked."""
     seed: int = 0
-    """Of networks and inputs."""
+    """Seed of networks and inputs."""
     force: bool = False
     """Write into a folder that is not empty."""
 
     def run(self) -> None:
-        """Measure, write, and print the table."""
-        with whole_folder(self.out, overwrite=self.force) as folder:
+        """Run the benchmark, write its results, and print the table."""
+        with atomic_folder(self.out, overwrite=self.force) as folder:
             machine = timing.hardware()
             print(f"on {machine['device']} ({machine['platform']}), jax {machine['jax']}")
             cells = timing.solve_vs_forward(
@@ -496,17 +496,17 @@ class Benchmark:
 
 @dataclasses.dataclass(frozen=True)
 class Explore:
-    """Move a network of two neurons by hand, on a page for this machine alone."""
+    """Explore a network of two neurons on an interactive page, for this machine alone."""
 
     port: int = 5006
-    """The page's address is http://127.0.0.1:PORT."""
+    """Port of the page's address, http://127.0.0.1:PORT."""
     show: bool = True
-    """Open it in a browser."""
+    """Open the page in a browser."""
 
     interrupted = "the page is closed"
 
     def run(self) -> None:
-        """Serve it until interrupted."""
+        """Serve the page until interrupted."""
         try:
             from .explore import serve
         except ModuleNotFoundError as error:
@@ -537,7 +537,7 @@ Command = (
 
 
 def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Rows of text under their headings, flush right."""
+    """Print rows of text under their headings, aligned to the right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     for row in (headings, *rows):
         print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
@@ -560,13 +560,13 @@ def _describe(found) -> str:
 
 
 def parse(args: list[str] | None) -> Command:
-    """The command that these words ask for; a mistake in them is one line, and exit code 2."""
+    """Parse the arguments; a mistake is reported in one line, with exit code 2."""
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
             return tyro.cli(Command, args=args, prog="equilibrax", description=__doc__)  # pyright: ignore
     except SystemExit:
-        # Tyro explains a mistake in a box of several lines; scripts and logs want one.
+        # Tyro reports mistakes in a box of several lines, which is unsuitable for scripts and logs.
         lines = [line.strip("│╭╮╰╯─ ") for line in box.getvalue().splitlines()]
         words = " ".join(line for line in lines if line)
         if words:
@@ -575,17 +575,17 @@ def parse(args: list[str] | None) -> Command:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake ends it with one line and exit code 2."""
+    """Run the command line; mistakes of the user are reported in one line, with exit code 2."""
     matplotlib.use("Agg")
     try:
         command = parse(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Help that a pager or `head` has left: nothing more is to be written at the exit, too.
+        # The reader of the help, such as `head`, has ended: flushing at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     if args is None and not jax.config.jax_compilation_cache_dir:  # pyright: ignore
-        # A command is a new process each time: what was compiled once is kept.
+        # Each command is a new process: keep compiled programs in a cache on disk.
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equilibrax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     try:

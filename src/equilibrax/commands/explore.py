@@ -1,7 +1,7 @@
-"""One local page on which a network of two neurons is moved by hand: `equilibrax explore`.
+"""`equilibrax explore`: an interactive page for networks of two neurons.
 
-Sliders hold weights, input and start; the phase plane, the verdict with its certificate and the
-approximation's answer follow. The page is Panel's, served to this machine alone.
+Sliders set weights, input and start; the page shows the phase plane, the verdict with its
+certificate, and the approximation's output. Panel serves it, to this machine alone.
 """
 
 import asyncio
@@ -26,22 +26,21 @@ from ..approximation import FeedForward, cosine_adam, train
 from ..figures._plane import draw
 from ..figures._portrait import Portrait, portrait
 from ..fixed_points import FixedPoints, Outcome
-from ..networks import RateNetwork
-from ..networks._network import Convention
+from ..networks import Convention, RateNetwork
 from ..sampling import UniformCube, sample_fixed_points
 
 COMPILED: set[str] = set()
-"""Conventions that this process has drawn already."""
+"""Conventions whose programs this process has compiled."""
 HIDDEN, PAIRS, STEPS = 32, 16_384, 4000
-"""Of the approximation that is trained whenever the network has changed."""
+"""Hidden units, training pairs and steps of the approximation of each network."""
 OPTIMIZER = cosine_adam(STEPS)(0.01)
 PAUSE = 0.3
-"""Seconds without a change of the network before it is trained."""
+"""Seconds without a change after which the approximation is trained."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What the sliders and entries say."""
+    """Values of the sliders and entries."""
 
     weights: tuple[float, float, float, float] = (0.5, -1.0, -1.0, 0.5)
     bias: str = "0, 0"
@@ -52,25 +51,28 @@ class Setting:
     view: float = 4.0
 
     @property
-    def wiring(self) -> tuple:
-        """What the network depends on."""
+    def parameters(self) -> tuple:
+        """Parameters of the network."""
         return self.weights, self.bias, self.tau, self.convention
 
     def network(self) -> RateNetwork:
-        """The network; `ValueError` where an entry makes none."""
+        """Build the network.
+
+        **Raises:** `ValueError` for an invalid entry.
+        """
         weights = np.asarray(self.weights, float).reshape(2, 2)
         bias, tau = pair("thresholds", self.bias), pair("time constants", self.tau)
         return RateNetwork(weights, bias, tau, convention=self.convention)  # pyright: ignore[reportArgumentType]
 
 
 class Slider(pn.widgets.FloatSlider):
-    """A slider whose every move is answered: Panel would wait 50 ms for the next one."""
+    """A slider that sends every change at once; Panel's default waits 50 ms for the next."""
 
     _debounce = 1
 
 
 def pair(name: str, text: str) -> np.ndarray:
-    """Two numbers, or one for both, from an entry such as "1, 2"."""
+    """Parse two numbers, or one for both, from an entry such as "1, 2"."""
     try:
         numbers = np.asarray([float(word) for word in text.replace(",", " ").split()])
     except ValueError:
@@ -80,8 +82,8 @@ def pair(name: str, text: str) -> np.ndarray:
     return np.broadcast_to(numbers, 2)
 
 
-def seen(setting: Setting) -> Portrait:
-    """The phase plane of a setting, with the one trajectory from its start."""
+def portrait_of(setting: Setting) -> Portrait:
+    """Compute the phase plane of a setting, with the trajectory from its start."""
     box = (-setting.view, setting.view)
     return portrait(
         setting.network(), jnp.asarray(setting.input), x0=jnp.asarray([setting.start]),
@@ -89,13 +91,13 @@ def seen(setting: Setting) -> Portrait:
     )  # fmt: skip
 
 
-def learnt(network: RateNetwork, reach: float = 2.0) -> FeedForward | None:
-    """A small approximation for inputs up to `reach`; None where nothing is stable."""
-    cube = UniformCube(-reach, reach)
+def fit(network: RateNetwork, limit: float = 2.0) -> FeedForward | None:
+    """Train a small approximation for inputs up to `limit`; None if hardly any input is stable."""
+    cube = UniformCube(-limit, limit)
     samples = sample_fixed_points(network, cube, PAIRS, key=jax.random.key(0))
     if samples.counts[Outcome.STABLE] < 2:
         return None
-    # The same number of pairs, however many are stable, so that one program serves.
+    # A constant number of pairs, so that one compiled program serves.
     names = ("inputs", "rates", "state", "outcome")
     pairs = {name: jax.device_get(getattr(samples, name)) for name in names}
     repeated = {n: jnp.asarray(np.resize(a, (PAIRS, *a.shape[1:]))) for n, a in pairs.items()}
@@ -105,8 +107,8 @@ def learnt(network: RateNetwork, reach: float = 2.0) -> FeedForward | None:
     return train(model, samples, optimizer=OPTIMIZER, steps=STEPS, key=key).model
 
 
-def in_words(found: FixedPoints) -> str:
-    """The verdict on one trajectory, and what it rests on, as HTML."""
+def verdict_html(found: FixedPoints) -> str:
+    """The verdict on one trajectory, with its evidence, as HTML."""
     kind = Outcome(int(found.outcome))
     x, r = (", ".join(f"{float(v):.4g}" for v in values) for values in (found.state, found.rates))
     lines = [
@@ -137,10 +139,9 @@ ellipse convergence is proven. Coloured line: the trajectory from the start.</sm
 
 
 class Plane:
-    """A phase plane that is drawn again and again.
+    """A phase plane that is drawn repeatedly.
 
-    Only what is inside the axes is drawn anew: frame, ticks and labels, which take longer than all
-    the rest, are kept for as long as the view is the same.
+    Frame, ticks and labels take longest to draw, and are drawn again only when the view changes.
     """
 
     def __init__(self):
@@ -150,7 +151,7 @@ class Plane:
         self.view, self.frame = None, None
 
     def picture(self, shown: Portrait, view: float) -> bytes:
-        """The picture, as the bytes of a file."""
+        """Draw a portrait, and return the bytes of a JPEG file."""
         axes = self.axes
         for artist in (*axes.lines, *axes.patches, *axes.collections):
             artist.remove()
@@ -163,7 +164,7 @@ class Plane:
         inside = (*axes.collections, *axes.patches, *axes.lines)
         for artist in (*sorted(inside, key=lambda artist: artist.zorder), *axes.spines.values()):
             axes.draw_artist(artist)
-        # A JPEG of full colour resolution: a third of the time that PNG takes to be packed.
+        # JPEG with full colour resolution takes a third of the time of PNG.
         image = Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3])
         file = io.BytesIO()
         image.save(file, "jpeg", quality=88, subsampling=0)
@@ -171,7 +172,7 @@ class Plane:
 
 
 class Page:
-    """The page: entries on the left, what follows from them on the right."""
+    """The page, with entries on the left and results on the right."""
 
     def __init__(self):
         first = Setting()
@@ -201,16 +202,16 @@ class Page:
         self.message = pn.pane.Alert("", alert_type="danger", visible=False)
         self.text = pn.pane.HTML("", min_width=300, max_width=760, sizing_mode="stretch_width")
         self.model: FeedForward | None = None
-        self.trained: tuple | None = None  # the wiring of what the model approximates
+        self.trained: tuple | None = None  # parameters of the network that `model` approximates
         self.found: FixedPoints | None = None
         self.verdict = ""
         self.changes = 0
         for widget in (*self.weights, *self.input, *self.start, self.view, self.bias, self.tau,
                        self.convention):  # fmt: skip
-            widget.param.watch(self.follow, "value")
+            widget.param.watch(self.on_change, "value")
 
     def setting(self) -> Setting:
-        """What sliders and entries hold now."""
+        """The current values of sliders and entries."""
         sliders = (*self.weights, *self.input, *self.start)
         a, b, c, d, i1, i2, x1, x2 = (float(slider.value) for slider in sliders)  # pyright: ignore
         return Setting(
@@ -218,18 +219,18 @@ class Page:
             (i1, i2), (x1, x2), float(self.view.value),  # pyright: ignore
         )  # fmt: skip
 
-    async def follow(self, *_events: Any) -> None:
-        """Answer a change at once, and learn the network once it has been left alone."""
+    async def on_change(self, *_events: Any) -> None:
+        """Respond to a change at once, and train the approximation after a pause."""
         self.changes += 1
         mine = self.changes
         if self.convention.value not in COMPILED and self.is_valid():
             self.text.object = "A convention that is new here is compiled, for some seconds ..."
-            await asyncio.sleep(0.05)  # for the page to say so
-        if not self.answer():
+            await asyncio.sleep(0.05)  # let the page show the message
+        if not self.update():
             return
         await asyncio.sleep(PAUSE)
         if mine == self.changes:
-            self.learn()
+            self.fit_model()
 
     def is_valid(self) -> bool:
         """Whether the entries make a network."""
@@ -239,29 +240,30 @@ class Page:
             return False
         return True
 
-    def answer(self) -> bool:
-        """Draw the plane and state the verdict; or say what is wrong, and leave all as it is."""
+    def update(self) -> bool:
+        """Draw the plane and the verdict. For invalid entries show a message, keep the rest, and
+        return false."""
         began = time.perf_counter()
         try:
             setting = self.setting()
-            # Many small arrays: on the host, each costs next to nothing.
-            shown = jax.device_get(seen(setting))
+            # The portrait is many small arrays, which are faster to use on the host.
+            shown = jax.device_get(portrait_of(setting))
         except (ValueError, TypeError) as error:
             self.message.param.update(object=html.escape(str(error)), visible=True)
             return False
         self.found = found = jax.tree.map(lambda a: a[0], shown.found)
         self.picture.object = self.plane.picture(shown, setting.view)
         took = f"<br><small>answered in {1000 * (time.perf_counter() - began):.0f} ms</small>"
-        self.verdict = in_words(found) + took
+        self.verdict = verdict_html(found) + took
         self.message.visible = False
         COMPILED.add(setting.convention)
-        self.compare(setting)
+        self.show_text(setting)
         return True
 
-    def compare(self, setting: Setting) -> None:
-        """Write the verdict, and what the approximation answers if it is this network's."""
+    def show_text(self, setting: Setting) -> None:
+        """Show the verdict, and the approximation's output if it belongs to this network."""
         assert self.found is not None
-        if setting.wiring != self.trained:
+        if setting.parameters != self.trained:
             guess = "waits until the network is left alone ..."
         elif self.model is None:
             guess = "none, as hardly any input has a stable fixed point."
@@ -275,15 +277,15 @@ class Page:
             )
         self.text.object = f"{self.verdict}<br><br><b>Approximation</b>: {guess}"
 
-    def learn(self) -> None:
-        """Train the approximation of the network shown, unless it is known already."""
+    def fit_model(self) -> None:
+        """Train the approximation of the network shown, unless it is trained already."""
         setting = self.setting()
-        if setting.wiring != self.trained:
-            self.model, self.trained = learnt(setting.network()), setting.wiring
-        self.compare(setting)
+        if setting.parameters != self.trained:
+            self.model, self.trained = fit(setting.network()), setting.parameters
+        self.show_text(setting)
 
     def layout(self) -> pn.viewable.Viewable:
-        """All of it, in two columns that wrap on a narrow screen."""
+        """The page's layout: two columns that wrap on a narrow screen."""
         entries = pn.Column(
             pn.pane.HTML("<h2 style='margin:0'>Two neurons</h2>"),
             *self.weights, *self.input, *self.start,
@@ -297,27 +299,27 @@ class Page:
 
 
 def page() -> pn.viewable.Viewable:
-    """A new page, with its first answer."""
+    """Create a page, with its first results."""
     new = Page()
-    new.answer()
-    new.learn()
+    new.update()
+    new.fit_model()
     return new.layout()
 
 
 def serve(port: int = 5006, *, show: bool = True, threaded: bool = False) -> Any:
-    """Serve the page to this machine alone, http://127.0.0.1:PORT; until interrupted.
+    """Serve the page at http://127.0.0.1:PORT, to this machine alone, until interrupted.
 
-    Everything is compiled before the address is given out.
+    All programs are compiled before the address is printed.
     """
     pn.extension(notifications=False)
     address = f"http://127.0.0.1:{port}"
-    # Before the wait for the compiler: whether the port can be had.
+    # Check the port before compilation, which takes half a minute.
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         trial.bind(("127.0.0.1", port))
     print("compiling, for half a minute ...", flush=True)
     page()
-    # What has been made by now stays: the collector need not look through it at every answer.
+    # Exclude the objects created so far from garbage collection, which would slow each response.
     gc.collect()
     gc.freeze()
     print(f"{address} is open to this machine alone; Ctrl-C closes it", flush=True)

@@ -1,4 +1,4 @@
-"""The paper's pipeline: settle, discard, train, compare, draw.
+"""The paper's pipeline: settle, discard unstable inputs, train, compare, and draw.
 
 Muir, Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042, on the two-partition
 network {N, w_E, w_I, b} = {5, 2.5, 8, 0}.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks, figures
-from .._files import whole_folder, write_json
+from .._files import atomic_folder, write_json
 from ..approximation import approximate, competition, partition_sums, save_model, switch_point
 from ..fixed_points import find_fixed_points
 from ..networks import RateNetwork, partitioned
@@ -37,8 +37,8 @@ ORACLES = {
     "abscissa_one_partition": -1.0,
     "abscissa_all_active": 4.0,
 }
-"""What is known of the reference network from x0 = 0, inputs uniform on (-1, 1)^5: from one
-million inputs, with standard errors below 0.0005, or exactly."""
+"""Known values for the reference network, with x0 = 0 and inputs uniform on (-1, 1)^5: exact, or
+from one million inputs, with standard errors below 0.0005."""
 
 
 def reproduce(
@@ -57,22 +57,22 @@ def reproduce(
 
     **Arguments:**
 
-    - `out`: the folder, made if absent; it must be empty unless `force`.
-    - `draws`: inputs settled for training and validation.
-    - `test_draws`: inputs settled for the held-out test set.
-    - `widths`: numbers of hidden units; the first one is drawn in the figures.
-    - `restarts`: trained networks for each width below 50; an eighth as many above.
-    - `steps`: of Adam.
-    - `seed`: of everything.
+    - `out`: the folder, created if absent; it must be empty unless `force`.
+    - `draws`: number of inputs settled for training and validation.
+    - `test_draws`: number of inputs settled for the held-out test set.
+    - `widths`: numbers of hidden units; the figures show the first.
+    - `restarts`: number of networks trained for each width below 50; an eighth of it from 50 on.
+    - `steps`: number of steps of Adam.
+    - `seed`: seed of all random numbers.
     - `force`: write into a folder that is not empty.
     - `progress`: show progress bars, unless the standard error is not a terminal.
 
-    **Returns:** what `report.json` holds: every figure beside its oracle, and a table of the
-    approximations by width.
+    **Returns:** the content of `report.json`: measured values beside the known ones, and a table of
+    the approximations by width.
 
-    **Raises:** `FileExistsError` for a folder that is not empty, with nothing computed or
-    written; `ValueError` for arguments out of range; `OSError` from the disk, with nothing
-    left behind.
+    **Raises:** `FileExistsError` for a folder that is not empty, before anything is computed;
+    `ValueError` for arguments out of range; `OSError` from the disk, in which case no partial
+    results are left.
     """
     draws = _checks.integer("draws", draws, minimum=20)
     test_draws = _checks.integer("test_draws", test_draws, minimum=10)
@@ -82,7 +82,7 @@ def reproduce(
     restarts = _checks.integer("restarts", restarts)
     steps = _checks.integer("steps", steps)
     seed = _checks.integer("seed", seed, minimum=0)
-    with whole_folder(out, overwrite=force) as folder:
+    with atomic_folder(out, overwrite=force) as folder:
         network = partitioned()
         key = jax.random.key(seed)
         started = time.perf_counter()
@@ -137,7 +137,7 @@ def reproduce(
 
 
 def measure(network: RateNetwork, samples) -> dict[str, float]:
-    """The figures of `ORACLES`, as this machine finds them."""
+    """Measure the values of `ORACLES`."""
     measured = {"stable": 1 - samples.discarded, **competition(samples)}
 
     positive = UniformCube(jnp.zeros(5), jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0]))
@@ -166,7 +166,7 @@ def measure(network: RateNetwork, samples) -> dict[str, float]:
 
 
 def draw(folder: Path, network: RateNetwork, model, test) -> None:
-    """The three figures, as PNG."""
+    """Write the three figures as PNG."""
     pictures = {
         "fig1_architectures": figures.architectures(network, model),
         "fig2_mixture": figures.mixture_response(network, model),

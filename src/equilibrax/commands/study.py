@@ -1,4 +1,4 @@
-"""How well two feed-forward layers do, over the networks of the paper's programme.
+"""Study: approximation error of two feed-forward layers, for the networks of the paper's programme.
 
 Muir, Neural Computation 30:546 (2018), doi:10.1162/neco_a_01042.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .. import _checks, figures
-from .._files import whole_folder, write_json
+from .._files import atomic_folder, write_json
 from .._progress import progress_bar
 from ..approximation import (
     Trainings,
@@ -40,7 +40,7 @@ FEWEST = 0.02
 """Share of stable inputs below which a network is not approximated."""
 
 WIDTHS = (2, 3, 5, 8, 16, 32, 64, 128, 256)
-"""Hidden units for the reference network."""
+"""Numbers of hidden units for the reference network."""
 
 
 def study(
@@ -56,28 +56,29 @@ def study(
 ) -> dict[str, Any]:
     """Approximate many networks, and write `study.json` and a figure for each part into a folder.
 
-    - `map`: two neurons across weight space, 2-2-2: error against stability;
+    - `map`: networks of two neurons over their weights, 2-2-2: error against stability;
     - `partitions`: two to four competing partitions;
-    - `ring`: rings of 16 neurons, by the strength of their graded excitation;
-    - `random`: random E/I networks of growing size, with n and 4 n hidden units;
-    - `width`: the reference network, by the number of hidden units;
-    - `reference`: everything that is measured of the reference network's approximations.
+    - `ring`: rings of 16 neurons, against the strength of their graded excitation;
+    - `random`: random E/I networks of 5 to 100 neurons, with n and 4 n hidden units;
+    - `width`: the reference network, against the number of hidden units;
+    - `reference`: all metrics of the reference network's approximations.
 
     **Arguments:**
 
-    - `out`: the folder, made if absent; it must be empty unless `force`.
-    - `only`: the parts wanted; all of them if empty.
-    - `draws`: inputs settled for each network of the map, a tenth; of the others, for training, and
-      as many again for tests.
+    - `out`: the folder, created if absent; it must be empty unless `force`.
+    - `only`: the parts to run; all parts if empty.
+    - `draws`: number of inputs settled for each network, for training, and again for tests; a
+      tenth of it, once, for each network of the map.
     - `steps`, `restarts`: as for `train_many`.
-    - `seed`: of everything.
+    - `seed`: seed of all random numbers.
     - `force`: write into a folder that is not empty.
     - `progress`: show a progress bar, unless the standard error is not a terminal.
 
-    **Returns:** what `study.json` holds.
+    **Returns:** the content of `study.json`.
 
-    **Raises:** `FileExistsError` for a folder that is not empty, with nothing computed or written;
-    `ValueError` for arguments out of range; `OSError` from the disk, with nothing left behind.
+    **Raises:** `FileExistsError` for a folder that is not empty, before anything is computed;
+    `ValueError` for arguments out of range; `OSError` from the disk, in which case no partial
+    results are left.
     """
     unknown = [name for name in only if name not in PARTS]
     if unknown:
@@ -91,7 +92,7 @@ def study(
     report: dict[str, Any] = {"settings": {"draws": draws, **plan, "seed": seed}}
     wanted = [name for name in PARTS if name in only or not only]
     with (
-        whole_folder(out, overwrite=force) as folder,
+        atomic_folder(out, overwrite=force) as folder,
         progress_bar(len(wanted), "study", "parts", progress) as bar,
     ):
         for name in wanted:
@@ -106,13 +107,13 @@ def study(
 
 
 def _samples(network: RateNetwork, draws: int, key: Array) -> tuple[Samples, Samples]:
-    """To train on, and to test on."""
+    """Samples for training, and for tests."""
     keys = jax.random.split(key)
     return tuple(sample_fixed_points(network, CUBE, draws, key=k) for k in keys)  # pyright: ignore
 
 
 def _row(network: RateNetwork, size: int, runs: Trainings, test: Samples) -> dict[str, Any]:
-    """What is told of the best of several networks."""
+    """Metrics of the best of several networks."""
     found = evaluate(runs.model, test)
     return {
         "n": network.num_neurons,
@@ -131,7 +132,7 @@ def _row(network: RateNetwork, size: int, runs: Trainings, test: Samples) -> dic
 def _rows(
     networks: dict[Any, RateNetwork], widths: Callable, key: Array, draws: int, plan: dict
 ) -> list[dict[str, Any]]:
-    """A row for each network and each of its widths; a network's name is in its rows."""
+    """Train and evaluate each network at each of its widths; rows hold the network's name."""
     rows = []
     for k, (name, network) in enumerate(networks.items()):
         key_samples, key_train = jax.random.split(jax.random.fold_in(key, k))
@@ -147,8 +148,8 @@ def _curve(rows: list[dict[str, Any]], of: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """Two neurons that excite themselves and inhibit, or excite, each other. Where hardly any input
-    settles, or only those that leave both neurons silent, there is nothing to approximate."""
+    """Networks of two neurons over their self- and cross-connections. A network is skipped if its
+    share of stable inputs is below `FEWEST`, or if both neurons are silent at all of them."""
     own, cross = np.linspace(-1.0, 1.5, 11), np.linspace(-2.0, 1.5, 15)
     count = max(200, draws // 10)
     errors, shares = np.full((2, len(own), len(cross)), np.nan)
@@ -159,7 +160,7 @@ def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, 
         shares[j, k] = len(stable) / count
         if shares[j, k] < FEWEST or not every.rates[stable].any():
             continue
-        # As many pairs for every network, so that one compiled program trains them all.
+        # The same number of pairs for every network, so that one compiled program trains them all.
         last = max(1, len(stable) // 5)
         data, held_out = (
             (every.inputs[rows], every.rates[rows])
@@ -177,7 +178,7 @@ def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, 
 
 
 def many_partitions(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """Two neurons in each partition."""
+    """Two to four partitions of two neurons each."""
     networks = {count: partitioned((2,) * count) for count in (2, 3, 4)}
     rows = _rows(networks, lambda n: (n, 4 * n, 16 * n), key, draws, plan)
     curves = {
@@ -189,8 +190,8 @@ def many_partitions(folder: Path, key: Array, draws: int, plan: dict) -> dict[st
 
 
 def rings(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """Graded excitation between neighbours; above 2 a bump forms by itself. Most restarts lose one
-    of the 16 outputs for good, so that there are four times as many."""
+    """Rings over the strength of graded excitation; above 2 a bump forms spontaneously. In most
+    restarts one of the 16 outputs becomes silent for good, hence four times the restarts."""
     plan = {**plan, "restarts": 4 * plan["restarts"]}
     strengths = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
     networks = {w_1: ring(16, -4.0, w_1) for w_1 in strengths}
@@ -207,7 +208,7 @@ def rings(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
 
 
 def random_networks(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """Random excitation and inhibition, at a gain where all settle."""
+    """Random E/I networks, at a gain for which all inputs settle."""
     networks = {
         n: random_ei(n, key=jax.random.fold_in(key, n), density=0.5 if n < 20 else 0.2)
         for n in (5, 10, 20, 50, 100)
@@ -223,7 +224,7 @@ def random_networks(folder: Path, key: Array, draws: int, plan: dict) -> dict[st
 
 
 def widths(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """The reference network, by the number of hidden units."""
+    """The reference network over the number of hidden units."""
     rows = _rows({"reference": partitioned()}, lambda n: WIDTHS, key, draws, plan)
     ax = figures.error_against({"reference": _curve(rows, "hidden")})
     figures.save(ax, folder / "study_width.png")
@@ -231,7 +232,7 @@ def widths(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
 
 
 def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
-    """Everything that is measured of the reference network's approximations, with error bars."""
+    """All metrics of the reference network's approximations, with standard errors."""
     network = partitioned()
     keys = jax.random.split(key, 5)
     data, test = _samples(network, draws, keys[0])
@@ -251,9 +252,9 @@ def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[
         for name, model in models.items()
     }
     figures.save(figures.noise_rejection(noise["5 hidden units"]), folder / "study_noise.png")
-    restless = partitioned(w_ii=0.0)
-    every = sample_fixed_points(restless, CUBE, draws, key=keys[4], keep="all")
-    stand_in = approximate(every, key=keys[1], **plan).model
+    oscillating = partitioned(w_ii=0.0)
+    every = sample_fixed_points(oscillating, CUBE, draws, key=keys[4], keep="all")
+    approximation = approximate(every, key=keys[1], **plan).model
 
     few = rows_of(test, slice(0, 4000))
 
@@ -276,13 +277,13 @@ def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[
             "evaluation": evaluate(model, test),
         }
     report["no stable fixed point"] = {
-        kind.name: row for kind, row in unsettled_behaviour(every, stand_in).items()
+        kind.name: row for kind, row in unsettled_behaviour(every, approximation).items()
     }
     return plain(report)
 
 
 def plain(value: Any) -> Any:
-    """Modules and arrays as dictionaries and lists, for JSON."""
+    """Convert modules and arrays to dictionaries and lists, for JSON."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     if hasattr(value, "__dataclass_fields__"):

@@ -1,7 +1,7 @@
-"""Fixed points of a family: of many networks, from many starts, along one parameter.
+"""Fixed points of many networks, from many starts, and along a parameter.
 
-`sweep` settles every network of a family on the same inputs, `basins` one input from many starts;
-`follow_branch` follows one fixed point, stable or not, while a parameter changes.
+`sweep` settles every network of a family on the same inputs, `basins` settles one input from many
+starts, and `follow_branch` continues one fixed point, stable or not, in a parameter.
 """
 
 from ._basins import Basins as Basins, basins as basins

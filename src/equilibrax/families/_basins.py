@@ -1,4 +1,4 @@
-"""`basins`: which fixed point each start reaches."""
+"""`basins`: the fixed point that each start reaches."""
 
 import equinox as eqx
 import jax
@@ -8,21 +8,22 @@ from jaxtyping import Array, Float, Int
 
 from .. import _checks
 from ..fixed_points import FixedPoints, Flow, find_fixed_points
-from ..fixed_points._find import as_states
+from ..fixed_points._problem import as_states
 from ..networks import AbstractDynamics
 
 
 class Basins(eqx.Module):
-    """Where the starts for one input end, k stable fixed points in all.
+    """The k stable fixed points that many starts reach for one input.
 
-    - `state`: the stable fixed points, shape `(k, n)`, the one reached most often first.
-    - `rates`: the output there, shape `(k, outputs)`.
-    - `abscissa`: of the Jacobian there, shape `(k,)`.
-    - `share`: of all starts that reach each, shape `(k,)`. They sum to less than 1 where some
-      starts reach none.
-    - `label`: which of them each start reaches, shape `(...)`; -1 where it reaches none.
+    - `state`: the stable fixed points, shape `(k, n)`, in descending order of their share.
+    - `rates`: the output at each fixed point, shape `(k, outputs)`.
+    - `abscissa`: spectral abscissa of the Jacobian at each, shape `(k,)`.
+    - `share`: share of all starts that reach each, shape `(k,)`. The sum is less than 1 if some
+      starts reach no stable fixed point.
+    - `label`: index of the fixed point that each start reaches, shape `(...)`; -1 if it reaches
+      no stable fixed point.
     - `x0`: the starts, shape `(..., n)`.
-    - `found`: the `FixedPoints` of all starts, with the outcomes of those that settle nowhere.
+    - `found`: the `FixedPoints` of all starts, with their outcomes.
 
     **Example:**
 
@@ -56,17 +57,17 @@ def basins(
 
     **Arguments:**
 
-    - `network`: any that `find_fixed_points` takes.
+    - `network`: any dynamics that `find_fixed_points` accepts.
     - `input`: shape `(k,)`.
-    - `x0`: the starts, shape `(..., n)`: a grid for a picture, random ones for a share whose
-      standard error is sqrt(p (1 - p) / count).
+    - `x0`: the starts, shape `(..., n)`: a grid for a figure, or random starts for shares p with a
+      standard error of sqrt(p (1 - p) / count).
     - `method`: a `Flow`.
     - `tolerance`: two states are the same fixed point if no component differs by more than
       this times max(1, |x|); ten times the square root of the rounding unit if absent.
 
     **Returns:** `Basins`.
 
-    **Raises:** as `find_fixed_points`; `ValueError` for more than one input, or no start.
+    **Raises:** as `find_fixed_points`; `ValueError` for more than one input, or without a start.
 
     **Example:**
 
@@ -111,7 +112,8 @@ def basins(
 def distinct(
     state: np.ndarray, stable: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each fixed point one row that reached it, and for each row its fixed point or -1."""
+    """Index of one row for each distinct fixed point, and for each row the index of its fixed
+    point, or -1 if it is not stable."""
     label = np.full(len(state), -1)
     first, left = [], np.flatnonzero(stable)
     while left.size:

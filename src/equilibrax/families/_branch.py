@@ -1,21 +1,23 @@
-r"""`follow_branch`: one fixed point, stable or not, while a parameter changes.
+r"""`follow_branch`: numerical continuation of a fixed point, stable or not, in a parameter.
 
 The curve F(x, p) = 0 is followed in its arclength s by Keller's pseudo-arclength method. From a
-point z = (x, p) with unit tangent v, the next one solves
+point z_0 = (x_0, p_0) with unit tangent v, the next point z solves
 
     F(z) = 0,    v . (z - z_0) = ds,
 
-by Newton's method from z_0 + ds v, so that the curve may turn back in p. On the way
+by Newton's method from z_0 + ds v, so that the curve may turn back in p. Special points are
 
-- a *fold* is where dp/ds changes sign;
-- a *Hopf* point is where a pair of complex eigenvalues of J crosses the imaginary axis;
-- a *branch point* is where one real eigenvalue crosses zero, and the curve does not turn;
-- a *border* is where, in a threshold-linear network, a neuron meets its threshold. The curve is
-  followed in one chamber's own smooth flow up to the border, and from there in the next one's.
-  It may turn at the border: a nonsmooth fold is both.
+- *folds*, where dp/ds changes sign;
+- *Hopf points*, where a pair of complex eigenvalues of J crosses the imaginary axis;
+- *branch points*, where a real eigenvalue crosses zero and the curve does not turn;
+- *borders*, where a neuron of a threshold-linear network reaches its threshold. The curve is
+  followed in the smooth flow of one chamber up to the border, and in that of the next chamber
+  beyond it. Where it turns at a border, the point is a nonsmooth fold, and both are reported.
 
-Each is located by bisection in s. H. B. Keller, in: Applications of Bifurcation Theory (1977), 359;
-M. di Bernardo et al., Piecewise-smooth Dynamical Systems (2008), doi:10.1007/978-1-84628-708-4.
+Special points are located by bisection in s.
+
+H. B. Keller, in: Applications of Bifurcation Theory (1977), 359; M. di Bernardo et al.,
+Piecewise-smooth Dynamical Systems (2008), doi:10.1007/978-1-84628-708-4.
 """
 
 import dataclasses
@@ -30,9 +32,9 @@ from jaxtyping import Array, Bool, Float
 
 from .. import _checks
 from ..fixed_points import find_fixed_points
-from ..fixed_points._chambers import chamber_drift
-from ..fixed_points._find import as_problem
-from ..fixed_points._outcome import in_words
+from ..fixed_points._problem import as_problem
+from ..fixed_points._result import in_words
+from ..fixed_points.certificates import chamber_drift
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 
 Kind = Literal["fold", "hopf", "branch", "border"]
@@ -40,13 +42,13 @@ Kind = Literal["fold", "hopf", "branch", "border"]
 
 @dataclasses.dataclass(frozen=True)
 class SpecialPoint:
-    """Where something happens along a branch.
+    """A bifurcation or border on a branch.
 
     - `kind`: "fold", "hopf", "branch" or "border".
-    - `parameter`, `state`: there.
-    - `index`: it lies between the branch's points `index - 1` and `index`.
-    - `period`: of the small oscillations at a Hopf point, in time; NaN elsewhere.
-    - `neuron`: which one meets its threshold at a border; -1 elsewhere.
+    - `parameter`, `state`: its location.
+    - `index`: the point lies between the branch's points `index - 1` and `index`.
+    - `period`: period of the small oscillations at a Hopf point, in time; NaN elsewhere.
+    - `neuron`: the neuron that reaches its threshold at a border; -1 elsewhere.
 
     **Example:**
 
@@ -68,16 +70,16 @@ class SpecialPoint:
 
 
 class Branch(eqx.Module):
-    """A curve of fixed points, in the order in which it was followed.
+    """A curve of m fixed points, in the order in which they were computed.
 
     - `parameter`: shape `(m,)`.
     - `state`: shape `(m, n)`.
-    - `rates`: the output there, shape `(m, outputs)`.
-    - `abscissa`: of the Jacobian there, in 1/time, shape `(m,)`.
-    - `stable`: where that is negative, shape `(m,)`.
-    - `points`: the folds, Hopf points, branch points and borders met, in order.
-    - `end`: why it ends: "left" the interval, "max_points", or "lost" where no step, however
-      small, led on.
+    - `rates`: the output at each point, shape `(m, outputs)`.
+    - `abscissa`: spectral abscissa of the Jacobian at each point, in 1/time, shape `(m,)`.
+    - `stable`: whether the abscissa is negative, shape `(m,)`.
+    - `points`: the folds, Hopf points, branch points and borders, in order.
+    - `end`: reason for the end: "left" the interval, "max_points", or "lost" if Newton's method
+      failed for the smallest step.
 
     **Example:**
 
@@ -100,12 +102,12 @@ class Branch(eqx.Module):
 
     @property
     def stable(self) -> Bool[Array, " m"]:
-        """Where the fixed point is stable."""
+        """Whether each fixed point is stable."""
         return self.abscissa < 0
 
 
-class Place(eqx.Module):
-    """A point of the curve: z = (x, p), its tangent and what its Jacobian says."""
+class CurvePoint(eqx.Module):
+    """A point z = (x, p) of the curve, with its tangent, drive and eigenvalues."""
 
     z: Float[Array, " n+1"]
     tangent: Float[Array, " n+1"]
@@ -115,27 +117,27 @@ class Place(eqx.Module):
 
     @property
     def num_unstable(self) -> int:
-        """Eigenvalues on the right of the imaginary axis."""
+        """Number of eigenvalues with a positive real part."""
         return int(np.sum(np.real(np.asarray(self.eigenvalues)) > 0))
 
 
 class Curve(eqx.Module):
-    """F(z; sigma) = 0. For threshold-linear networks F is the flow of the chamber of sigma,
-    wherever x is, and so smooth."""
+    """The curve F(z; sigma) = 0. For threshold-linear networks, F is the flow of the chamber with
+    the active set sigma, continued to all x, and so smooth."""
 
     network_of: Callable
     input_of: Callable
 
     def drift(self, z, sigma):
-        """tau dx/dt at z."""
+        """F, tau dx/dt at z."""
         x, p = z[:-1], z[-1]
         network, i = self.network_of(p), self.input_of(p)
         if is_threshold_linear(network):
             return chamber_drift(network, sigma, x, i)
         return network.drift(x, i)
 
-    def place(self, z, along, sigma, converged) -> Place:
-        """All that is to be known of a point; its tangent points as `along` does."""
+    def point(self, z, along, sigma, converged) -> CurvePoint:
+        """The curve's point at z; its tangent has a positive product with `along`."""
         jacobian = jax.jacfwd(self.drift)(z, sigma)
         network = self.network_of(z[-1])
         bordered = jnp.concatenate([jacobian, along[None]])
@@ -145,15 +147,15 @@ class Curve(eqx.Module):
         if isinstance(network, RateNetwork):
             drive = network.drive(z[:-1], self.input_of(z[-1]))
         spectrum = jnp.linalg.eigvals(jacobian[:, :-1] / network.tau[:, None])
-        return Place(z, tangent, drive, spectrum, converged & jnp.all(jnp.isfinite(tangent)))
+        return CurvePoint(z, tangent, drive, spectrum, converged & jnp.all(jnp.isfinite(tangent)))
 
-    def step(self, start: Place, ds: float, sigma) -> Place:
-        """The point of the curve at this pseudo-arclength from another; ds = 0 refines that."""
-        # A Python float would be a program of its own.
+    def step(self, start: CurvePoint, ds: float, sigma) -> CurvePoint:
+        """The curve's point at pseudo-arclength ds from `start`; ds = 0 refines `start`."""
+        # A Python float would be compiled into the program.
         return self._step(start, jnp.asarray(ds, start.z.dtype), sigma)
 
     @eqx.filter_jit
-    def _step(self, start: Place, ds: Float[Array, ""], sigma) -> Place:
+    def _step(self, start: CurvePoint, ds: Float[Array, ""], sigma) -> CurvePoint:
         guess = start.z + ds * start.tangent
         tolerance = 100 * jnp.finfo(guess.dtype).eps
 
@@ -161,8 +163,7 @@ class Curve(eqx.Module):
             z, _, k = carry
             jacobian = jax.jacfwd(self.drift)(z, sigma)
             bordered = jnp.concatenate([jacobian, start.tangent[None]])
-            beside = start.tangent @ (z - guess)
-            residual = jnp.append(self.drift(z, sigma), beside)
+            residual = jnp.append(self.drift(z, sigma), start.tangent @ (z - guess))
             change = jnp.linalg.solve(bordered, residual)
             return z - change, jnp.max(jnp.abs(change)) / (1 + jnp.max(jnp.abs(z))), k + 1
 
@@ -170,9 +171,9 @@ class Curve(eqx.Module):
             _, change, k = carry
             return ~(change < tolerance) & (k < 12)
 
-        start_of_newton = (guess, jnp.asarray(jnp.inf, guess.dtype), 0)
-        z, change, _ = jax.lax.while_loop(unfinished, newton, start_of_newton)
-        return self.place(z, start.tangent, sigma, change < 1e3 * tolerance)
+        initial = (guess, jnp.asarray(jnp.inf, guess.dtype), 0)
+        z, change, _ = jax.lax.while_loop(unfinished, newton, initial)
+        return self.point(z, start.tangent, sigma, change < 1e3 * tolerance)
 
 
 def follow_branch(
@@ -186,27 +187,26 @@ def follow_branch(
     max_step: float | None = None,
     max_points: int = 2000,
 ) -> Branch:
-    """Follow a fixed point from parameter `start` until p leaves the interval towards `stop`.
+    """Follow a fixed point from parameter `start` until the parameter leaves the interval.
 
     **Arguments:**
 
-    - `network_of`: from the parameter, a scalar, to the dynamics.
-    - `input`: shape `(k,)`, or a function from the parameter to it.
-    - `start`, `stop`: ends of the parameter's interval; the branch sets out towards `stop`.
-    - `x0`: the fixed point at `start`, or near it: what Newton's method makes of it is followed.
-      If absent, the stable one that the trajectory from zero reaches.
-    - `step`, `max_step`: the first step and the largest, in arclength of (x, p); a thousandth
-      and a fiftieth of the interval if absent.
-    - `max_points`: the branch ends after so many.
+    - `network_of`: function from the parameter, a scalar, to the dynamics.
+    - `input`: shape `(k,)`, or a function from the parameter to an input.
+    - `start`, `stop`: ends of the parameter's interval; the branch starts in direction of `stop`.
+    - `x0`: the fixed point at `start`, or a guess, which Newton's method refines. If absent, the
+      stable fixed point that the trajectory from zero reaches.
+    - `step`, `max_step`: the first and the largest step, in arclength of (x, p); a thousandth and
+      a fiftieth of the interval if absent.
+    - `max_points`: largest number of points.
 
-    **Returns:** a `Branch`, and on it the points where something happens.
+    **Returns:** a `Branch`, with its special points.
 
-    **Raises:** `ValueError` where there is no stable fixed point at `start` and no `x0`, or
-    Newton's method does not converge from it; otherwise as `find_fixed_points`.
+    **Raises:** `ValueError` if `x0` is absent and there is no stable fixed point at `start`, or if
+    Newton's method does not converge from `x0`; otherwise as `find_fixed_points`.
 
-    The parameter and the state are measured in the same arclength: give a parameter much larger or
-    smaller than the state in units of its own. Locations are exact to about 1e-6 of a step
-    in double precision.
+    Arclength combines parameter and state: rescale a parameter that is much larger or smaller than
+    the state. Locations are exact to about 1e-6 of a step in double precision.
 
     H. B. Keller, in: Applications of Bifurcation Theory (1977), 359; M. di Bernardo et al.,
     Piecewise-smooth Dynamical Systems (2008), doi:10.1007/978-1-84628-708-4, for the borders.
@@ -230,8 +230,8 @@ def follow_branch(
     largest = _checks.number("max_step", span / 50 if max_step is None else max_step, above=0.0)
     max_points = _checks.integer("max_points", max_points, minimum=2)
     input_of = input if callable(input) else Constant(jnp.asarray(_checks.floating("input", input)))
-    place = jnp.asarray(start, jnp.result_type(float))
-    network, i, x = as_problem(network_of(place), input_of(place), x0)
+    p = jnp.asarray(start, jnp.result_type(float))
+    network, i, x = as_problem(network_of(p), input_of(p), x0)
     if x is None:
         found = find_fixed_points(network, i)
         if not bool(found.stable):
@@ -243,11 +243,12 @@ def follow_branch(
     def dynamics_of(p):
         return as_problem(network_of(p), input_of(p), None if n == i.shape[-1] else x)[0]
 
-    return _Walk(Curve(dynamics_of, input_of), x, start, stop, first, largest, max_points).run()
+    curve = Curve(dynamics_of, input_of)
+    return _Continuation(curve, x, start, stop, first, largest, max_points).run()
 
 
 class Constant(eqx.Module):
-    """The same input whatever the parameter."""
+    """An input that does not depend on the parameter."""
 
     value: Array
 
@@ -255,24 +256,24 @@ class Constant(eqx.Module):
         return self.value
 
 
-class _Walk:
-    """Along a curve, step by step on the host: every step is one call of a compiled program."""
+class _Continuation:
+    """Continuation along a curve. The host chooses each step; a compiled program computes it."""
 
     def __init__(self, curve, x, start, stop, first, largest, max_points):
         self.curve, self.ds, self.largest = curve, first, largest
         self.low, self.high = sorted((start, stop))
         self.max_points = max_points
-        self.places: list[Place] = []
-        self.points: list[SpecialPoint] = []
+        self.points: list[CurvePoint] = []
+        self.special: list[SpecialPoint] = []
         z = jnp.append(x, jnp.asarray(start, x.dtype))
         network = curve.network_of(z[-1])
         self.piecewise = is_threshold_linear(network)
         self.sigma = jnp.zeros(x.shape, bool)
         if self.piecewise:
             self.sigma = network.drive(x, curve.input_of(z[-1])) > 0
-        # Newton's method at constant p first; then the tangent that goes towards `stop`.
+        # Newton's method at constant p, then the tangent in direction of `stop`.
         along = jnp.zeros_like(z).at[-1].set(np.sign(stop - start))
-        blank = Place(z, along, jnp.zeros_like(x), jnp.zeros_like(x) + 0j, jnp.asarray(True))
+        blank = CurvePoint(z, along, jnp.zeros_like(x), jnp.zeros_like(x) + 0j, jnp.asarray(True))
         self.here = curve.step(blank, 0.0, self.sigma)
         if not bool(self.here.converged):
             _checks.fail(
@@ -280,33 +281,33 @@ class _Walk:
             )
 
     def run(self) -> Branch:
-        """To the end."""
-        self.places = [self.here]
+        """Follow the curve to its end."""
+        self.points = [self.here]
         end = "max_points"
-        while len(self.places) < self.max_points:
+        while len(self.points) < self.max_points:
             new = self.next()
             if new is None:
                 end = "lost"
                 break
             p = float(new.z[-1])
             if not self.low <= p <= self.high:
-                self.places.append(self.edge(new))
+                self.points.append(self.edge(new))
                 end = "left"
                 break
-            self.places.append(new)
+            self.points.append(new)
             self.here = new
         return self.branch(end)
 
-    def edge(self, new: Place) -> Place:
-        """Where the curve leaves the interval."""
+    def edge(self, new: CurvePoint) -> CurvePoint:
+        """The point at which the curve leaves the interval."""
         edge = self.high if float(new.z[-1]) > self.high else self.low
-        return self.locate(lambda place: float(place.z[-1]) - edge, new)[0]
+        return self.locate(lambda point: float(point.z[-1]) - edge, new)[0]
 
-    def next(self) -> Place | None:
-        """One step along the curve; None if there is none."""
+    def next(self) -> CurvePoint | None:
+        """Take one step along the curve; None if Newton's method fails for the smallest step."""
         while self.ds > 1e-9 * self.largest:
             new = self.curve.step(self.here, self.ds, self.sigma)
-            # A corrector that leads far off the tangent may have found another part of the curve.
+            # A corrector far from the tangent may have converged to another part of the curve.
             turn = float(new.tangent @ self.here.tangent)
             aside = float(jnp.linalg.norm(new.z - self.here.z - self.ds * self.here.tangent))
             if not bool(new.converged) or not turn > 0.95 or aside > 0.2 * self.ds:
@@ -315,33 +316,33 @@ class _Walk:
             crossed = self.crossed(new)
             if crossed.any():
                 return self.cross(new, crossed)
-            self.look_between(new)
+            self.detect(new)
             self.ds = min(self.largest, self.ds * (1.5 if turn > 0.995 else 1.0))
             return new
         return None
 
-    def crossed(self, place: Place) -> np.ndarray:
-        """Neurons that have met their thresholds."""
+    def crossed(self, point: CurvePoint) -> np.ndarray:
+        """Whether each neuron has crossed its threshold."""
         if not self.piecewise:
-            return np.zeros(len(place.drive), bool)
-        drive, sigma = np.asarray(place.drive), np.asarray(self.sigma)
+            return np.zeros(len(point.drive), bool)
+        drive, sigma = np.asarray(point.drive), np.asarray(self.sigma)
         rounding = 1e3 * np.finfo(drive.dtype).eps * (1 + np.abs(drive).max())
         return np.where(sigma, drive, -drive) < -rounding
 
-    def cross(self, beyond: Place, crossed: np.ndarray) -> Place | None:
-        """To the first border, and into the chamber behind it."""
+    def cross(self, beyond: CurvePoint, crossed: np.ndarray) -> CurvePoint | None:
+        """Step to the first border, and switch to the chamber behind it."""
         sign = np.where(np.asarray(self.sigma), 1.0, -1.0)
 
-        def room(place):
-            return float(np.min((sign * np.asarray(place.drive))[crossed]))
+        def distance(point):
+            return float(np.min((sign * np.asarray(point.drive))[crossed]))
 
-        border, inside = self.locate(room, beyond)
+        border, inside = self.locate(distance, beyond)
         neuron = int(np.flatnonzero(crossed)[np.argmin((sign * np.asarray(border.drive))[crossed])])
-        self.look_between(inside)
-        self.points.append(self.special("border", border, neuron=neuron))
+        self.detect(inside)
+        self.record("border", border, neuron=neuron)
         before = border.tangent
         self.sigma = self.sigma.at[neuron].set(~self.sigma[neuron])
-        # The tangent on the other side leads there.
+        # Orient the tangent behind the border so that it leads into the new chamber.
         behind = self.curve.step(border, 0.0, self.sigma)
         if not bool(behind.converged):
             return None
@@ -350,33 +351,33 @@ class _Walk:
         if wanted * float(ahead.drive[neuron] - behind.drive[neuron]) < 0:
             behind = eqx.tree_at(lambda p: p.tangent, behind, -behind.tangent)
         if float(behind.tangent[-1]) * float(before[-1]) < 0:
-            self.points.append(self.special("fold", border))
+            self.record("fold", border)
         return behind
 
-    def look_between(self, new: Place) -> None:
-        """Find what happened since the last point."""
+    def detect(self, new: CurvePoint) -> None:
+        """Record the folds, Hopf points and branch points between here and the new point."""
         old = self.here
         turned = float(old.tangent[-1]) * float(new.tangent[-1]) < 0
         if turned:
-            fold = self.locate(lambda place: float(place.tangent[-1]), new)[0]
-            self.points.append(self.special("fold", fold))
+            self.record("fold", self.locate(lambda point: float(point.tangent[-1]), new)[0])
         count = old.num_unstable
         pair = abs(new.num_unstable - count) == 2
         if new.num_unstable == count or (turned and not pair):
             return
-        point = self.locate(lambda place: 1.0 if place.num_unstable == count else -1.0, new)[0]
+        point = self.locate(lambda point: 1.0 if point.num_unstable == count else -1.0, new)[0]
         if not pair:
-            self.points.append(self.special("branch", point))
+            self.record("branch", point)
             return
         spectrum = np.asarray(point.eigenvalues)
         nearest = spectrum[np.argmin(np.abs(np.real(spectrum)))]
         if abs(nearest.imag) > 1e-6 * np.abs(spectrum).max():
-            period = float(2 * np.pi / abs(nearest.imag))
-            self.points.append(self.special("hopf", point, period=period))
+            self.record("hopf", point, period=float(2 * np.pi / abs(nearest.imag)))
 
-    def locate(self, test: Callable[[Place], float], new: Place) -> tuple[Place, Place]:
-        """Where a test function changes sign between here and the new point: the two points
-        on either side of it, beyond and before."""
+    def locate(
+        self, test: Callable[[CurvePoint], float], new: CurvePoint
+    ) -> tuple[CurvePoint, CurvePoint]:
+        """Bisect for the change of sign of a test function between here and the new point.
+        Returns the points just beyond and just before it."""
         old, sign = self.here, np.sign(test(self.here))
         low, high = 0.0, float((new.z - old.z) @ old.tangent)
         inside, beyond = old, new
@@ -384,22 +385,22 @@ class _Walk:
             middle = (low + high) / 2
             if middle in (low, high):
                 break
-            place = self.curve.step(old, middle, self.sigma)
-            if np.sign(test(place)) == sign and sign != 0:
-                low, inside = middle, place
+            point = self.curve.step(old, middle, self.sigma)
+            if np.sign(test(point)) == sign and sign != 0:
+                low, inside = middle, point
             else:
-                high, beyond = middle, place
+                high, beyond = middle, point
         return beyond, inside
 
-    def special(self, kind: Kind, place: Place, **more: Any) -> SpecialPoint:
-        """A point on the list."""
-        z = np.asarray(place.z)
-        return SpecialPoint(kind, float(z[-1]), z[:-1], len(self.places), **more)
+    def record(self, kind: Kind, point: CurvePoint, **more: Any) -> None:
+        """Append to the special points."""
+        z = np.asarray(point.z)
+        self.special.append(SpecialPoint(kind, float(z[-1]), z[:-1], len(self.points), **more))
 
     def branch(self, end: str) -> Branch:
-        """What was found."""
-        z = jnp.stack([place.z for place in self.places])
+        """The points computed so far as a `Branch`."""
+        z = jnp.stack([point.z for point in self.points])
         x, p = z[:, :-1], z[:, -1]
-        abscissa = jnp.stack([jnp.max(place.eigenvalues.real) for place in self.places])
+        abscissa = jnp.stack([jnp.max(point.eigenvalues.real) for point in self.points])
         rates = jax.vmap(lambda x, p: self.curve.network_of(p).rates(x))(x, p)
-        return Branch(p, x, rates, abscissa, self.points, end)
+        return Branch(p, x, rates, abscissa, self.special, end)

@@ -8,16 +8,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _checks
-from .._devices import mesh_for, on_each_device, replicated, rows_over
+from .._batching import at_home, joined
+from .._devices import put
+from .._types import Device
+from .._workers import in_parallel, workers_beside
 from ..fixed_points import FixedPoints, Flow, Outcome
-from ..fixed_points._find import as_problem, without_derivatives
+from ..fixed_points._driver import settle_chunks
 from ..fixed_points._flow import as_flow
-from ..fixed_points._gradient import attach_derivatives
-from ..fixed_points._settle import settle
+from ..fixed_points._implicit import attach_derivatives
+from ..fixed_points._problem import as_problem, without_derivatives
+from ..fixed_points._traced import settle_traced
 from ..networks import AbstractDynamics
 
 
@@ -65,10 +68,10 @@ def sweep(
     x0: Float[Array, "..."] | None = None,
     method: Flow | None = None,
 ) -> Sweep:
-    r"""Settle the same inputs for a whole family of networks, in one compiled program.
+    r"""Settle the same inputs for a whole family of networks, by the same compiled programs.
 
-    Network after network fills all lanes, on each device its own part of the family: no network
-    waits for the slowest input of another, as it would under `jax.vmap`.
+    Workers, one for each core or accelerator, take network after network: no network waits for the
+    slowest input of another.
 
     **Arguments:**
 
@@ -130,8 +133,8 @@ def sweep(
         lambda *leaves: as_problem(build(leaves), inputs, x0), out_axes=(each, None, None)
     )(*flat)
     problem = without_derivatives((networks, inputs, x0))
-    found = _spread(*problem, flow=method)
-    if not all(map(_checks.is_known, jax.tree.leaves((networks, inputs)))):
+    found = _settle_family(*problem, flow=method)
+    if not all(map(_checks.is_concrete, jax.tree.leaves((networks, inputs)))):
         attach = eqx.filter_vmap(attach_derivatives, in_axes=(each, None, 0))
         found = attach(networks, inputs, found)
     found = jax.tree.map(lambda a: a.reshape(*family, *a.shape[1:]), found)
@@ -143,7 +146,7 @@ def _extremes(leaves: list[Array]) -> list[int]:
     intervals. None where the values are not known, and none that is not finite."""
     rows = set()
     for leaf in leaves:
-        if not _checks.is_known(leaf):
+        if not _checks.is_concrete(leaf):
             return []
         columns = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
         columns = columns[:, np.isfinite(columns).any(axis=0)]
@@ -152,42 +155,22 @@ def _extremes(leaves: list[Array]) -> list[int]:
     return sorted(int(row) for row in rows)
 
 
-def _spread(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedPoints:
-    """Settle on all devices, each its part of the family."""
-    batch = inputs.shape[:-1]
-    count = math.prod(batch)
-    inputs, x0 = jax.tree.map(lambda a: a.reshape(count, a.shape[-1]), (inputs, x0))
+def _settle_family(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedPoints:
+    """Settle every input of every network, network after network, on all workers."""
+    each = eqx.if_array(0)
     arrays, rest = eqx.partition(networks, eqx.is_array)
+    if not all(map(_checks.is_concrete, jax.tree.leaves((arrays, inputs, x0)))):
+        settle = eqx.filter_vmap(settle_traced, in_axes=(each, None, None, None))
+        return settle(networks, inputs, x0, flow)
+    home = next(iter(inputs.devices()))
+    arrays = jax.tree.map(at_home, arrays)
     size = jax.tree.leaves(arrays)[0].shape[0]
-    known = all(map(_checks.is_known, (*jax.tree.leaves(arrays), inputs)))
-    mesh = mesh_for(inputs, size * count) if known else None
-    if mesh is not None and size < mesh.size:
-        mesh = None
-    if mesh is None:
-        found = _settle_family(arrays, inputs, x0, rest, flow, None)
-    else:
-        missing = -size % mesh.size
-        filled = jax.tree.map(lambda a: jnp.concatenate([a, a[-1:].repeat(missing, 0)]), arrays)
-        home = inputs.sharding
-        filled = jax.device_put(filled, rows_over(mesh))
-        inputs, x0 = jax.device_put((inputs, x0), replicated(mesh))
-        found = _settle_family(filled, inputs, x0, rest, flow, mesh)
-        found = jax.tree.map(lambda a: a[:size], jax.device_put(found, home))
-    return jax.tree.map(lambda a: a.reshape(size, *batch, *a.shape[2:]), found)
+    batch = inputs.shape[:-1]
 
+    def work(k: int, device: Device) -> FixedPoints:
+        network = eqx.combine(jax.tree.map(lambda a: a[k], arrays), rest)
+        here, start = put((inputs, x0), device)
+        return jax.tree.map(at_home, settle_chunks(network, here, start, flow, workers=[device]))
 
-@eqx.filter_jit
-def _settle_family(
-    arrays: Any,
-    inputs: Float[Array, "m k"],
-    x0: Float[Array, "m n"] | None,
-    rest: Any,
-    flow: Flow,
-    mesh: Mesh | None,
-) -> FixedPoints:
-    def here(shared, arrays):
-        inputs, x0 = shared
-        return jax.lax.map(lambda a: settle(eqx.combine(a, rest), inputs, x0, flow), arrays)
-
-    with jax.default_matmul_precision("highest"):
-        return on_each_device(here, mesh)((inputs, x0), arrays)
+    parts = in_parallel(work, range(size), workers_beside(home))
+    return joined(parts, home, (size, *batch))

@@ -1,7 +1,7 @@
-"""Pictures of networks, responses and decisions, on Matplotlib.
+"""Figures of networks, responses and decisions, by Matplotlib.
 
-Every function draws into the axes that it is given, or into new ones, and returns
-them. Colours are Okabe and Ito's, which colour-blind readers tell apart.
+Every function draws into the axes given, or into new axes, and returns them. The colours are those
+of Okabe and Ito, which colour-blind readers can distinguish.
 """
 
 from ._families import basins as basins, branch as branch, outcome_map as outcome_map

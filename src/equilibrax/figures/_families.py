@@ -1,4 +1,4 @@
-"""Pictures of families of networks, of basins and of branches."""
+"""Figures of families of networks, basins and branches."""
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -21,23 +21,23 @@ def outcome_map(
     labels: tuple[str, str] = ("parameter", "second parameter"),
     ax: Axes | None = None,
 ) -> Axes:
-    """How the inputs of a sweep end, for each network.
+    """Draw the outcomes of a sweep against one or two parameters.
 
-    Over one parameter, the shares of all outcomes are stacked. Over two, `values` along the
-    family's first axis and `others` along the second, the colour is that of the commonest
-    outcome, the paler the smaller its share.
+    Over one parameter, the shares of all outcomes are stacked. Over two parameters, `values` along
+    the family's first axis and `others` along the second, the colour is that of the most frequent
+    outcome, and paler for a smaller share.
 
     **Arguments:**
 
-    - `sweep`: what `eqb.sweep` returns, of a family with one axis or two.
+    - `sweep`: a `Sweep` over a family with one or two axes.
     - `values`: the parameter along the first axis, shape `(a,)`, in its own unit.
-    - `others`: the one along the second, shape `(b,)`.
-    - `labels`: what the two are called.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `others`: the parameter along the second axis, shape `(b,)`.
+    - `labels`: names of the two parameters.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
-    **Raises:** `ValueError` for a family of other axes, or of two without `others`.
+    **Raises:** `ValueError` unless the family has one axis, or two axes and `others` is given.
 
     **Example:**
 
@@ -80,16 +80,17 @@ BASINS = (SKY, ORANGE, GREEN, YELLOW, PURPLE, BLUE, RED)
 
 
 def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
-    """Which fixed point each start reaches, over two components of the start.
+    """Draw the basins of attraction over two components of the start.
 
-    Starts, on a grid or anywhere, are coloured by the fixed point that they reach, and grey where
-    they reach none; the stable fixed points are marked, with their shares in the legend.
+    Starts, on a grid or anywhere, have the colour of the fixed point that they reach; starts that
+    reach no stable fixed point are grey. The stable fixed points are marked, with their shares in
+    the legend.
 
     **Arguments:**
 
-    - `basins`: what `eqb.basins` returns.
-    - `components`: which two components of the start span the plane, counted from 0.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `basins`: the result of `eqb.basins`.
+    - `components`: the two components of the start that span the plane, counted from 0.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
@@ -110,7 +111,7 @@ def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | N
     palette = np.asarray([to_rgb(colour) for colour in BASINS])[
         np.arange(len(basins.state)) % len(BASINS)
     ]
-    # Pale, for the points to stand out; the last is grey, for starts that reach none.
+    # Pale, so that the points stand out; the last colour is for label -1.
     pale = np.concatenate([0.5 + 0.5 * palette, [to_rgb("#DDDDDD")]])
     colours = pale[np.asarray(basins.label)]
     if across.ndim == 2:
@@ -131,16 +132,16 @@ MARKS = {"fold": ("s", RED), "hopf": ("o", GREEN), "branch": ("^", ORANGE), "bor
 
 
 def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axes:
-    """One component of a branch of fixed points against the parameter.
+    """Draw one component of a branch of fixed points against the parameter.
 
-    Solid where it is stable, dashed where it is not, with folds, Hopf points, branch points and
-    borders marked.
+    Stable parts are solid, unstable parts dashed. Folds, Hopf points, branch points and borders are
+    marked.
 
     **Arguments:**
 
-    - `branch`: what `eqb.follow_branch` returns.
-    - `component`: which component of the state, counted from 0.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `branch`: the result of `eqb.follow_branch`.
+    - `component`: the component of the state, counted from 0.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
@@ -159,7 +160,7 @@ def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axe
     stable = np.asarray(branch.stable)
     cuts = np.flatnonzero(stable[1:] != stable[:-1]) + 1
     for part in np.split(np.arange(len(p)), cuts):
-        # Each part reaches to the first point of the next.
+        # Each part is extended to the first point of the next, so that the curve has no gaps.
         whole = np.append(part, part[-1] + 1) if part[-1] + 1 < len(p) else part
         ax.plot(p[whole], x[whole], color=BLUE, ls="-" if stable[part[0]] else (0, (3, 2)))
     for kind, (marker, colour) in MARKS.items():

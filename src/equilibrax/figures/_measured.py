@@ -1,4 +1,4 @@
-"""Pictures of what was measured: times, losses, errors, boundaries, noise."""
+"""Figures of measurements: times, losses, errors, boundaries, noise."""
 
 from collections.abc import Mapping
 
@@ -18,15 +18,15 @@ from ._style import BLUE, GREEN, GREY, ORANGE, RED, axes_of
 
 
 def solve_against_forward(cells: list[dict], ax: Axes | None = None) -> Axes:
-    """Time per input to settle and to run the forward pass, against batch size.
+    """Draw the time per input to settle and for the forward pass, against batch size.
 
     **Arguments:**
 
-    - `cells`: what `equilibrax benchmark` writes as `solve_vs_forward.json` under "cells": a
+    - `cells`: the entry "cells" of a file `solve_vs_forward_*.json` from `equilibrax benchmark`: a
       dictionary for each size n and batch, with the median times in seconds.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `ax`: the axes to draw into; new axes if absent.
 
-    **Returns:** the axes, both logarithmic, time in microseconds.
+    **Returns:** the axes, both logarithmic, with the time in microseconds.
 
     **Example:**
 
@@ -58,12 +58,12 @@ def solve_against_forward(cells: list[dict], ax: Axes | None = None) -> Axes:
 
 
 def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = None) -> Axes:
-    """Loss of every restart against the step, smoothed over a hundredth of the steps.
+    """Draw the loss of every restart against the step, smoothed over a hundredth of the steps.
 
     **Arguments:**
 
     - `losses`: mean squared errors, shape `(restarts, steps)` or `(steps,)`.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
@@ -86,13 +86,13 @@ def training_curves(losses: Float[Array, "restarts steps"], ax: Axes | None = No
 
 
 SERIES = tuple(zip((BLUE, RED, GREEN, ORANGE, GREY), ("o-", "s--", "^-.", "D:", "v-"), strict=True))
-"""Colour and style of each curve, told apart without colours too."""
+"""Colour and style of each curve, distinguishable also without colours."""
 
 SUBS, PLAIN = (1.0, 2.0, 5.0), FuncFormatter(lambda value, _: f"{value:.3g}")
-"""Ticks of a decade, and how they are written."""
+"""Ticks of a decade, and their format."""
 
 EXACT = 1e-4
-"""Errors below this are one colour."""
+"""Errors below this have the same colour."""
 
 
 def error_map(
@@ -104,18 +104,18 @@ def error_map(
     labels: tuple[str, str] = ("parameter", "second parameter"),
     ax: Axes | None = None,
 ) -> Axes:
-    """Normalised error of approximations over two parameters of the network, against stability.
+    """Draw the normalised error of approximations over two parameters of the network.
 
-    Lines separate the networks of which all inputs, and of which half, have a stable fixed point;
-    those without an error, as there is nothing to approximate, are hatched.
+    Contours separate the networks of which all inputs, and of which half of the inputs, have a
+    stable fixed point. Networks without an approximation are hatched.
 
     **Arguments:**
 
-    - `errors`: normalised errors, shape `(nx, ny)`; NaN where there is none.
-    - `share`: of the inputs that have a stable fixed point, shape `(nx, ny)`.
+    - `errors`: normalised errors, shape `(nx, ny)`; NaN without an approximation.
+    - `share`: share of inputs with a stable fixed point, shape `(nx, ny)`.
     - `x`, `y`: the two parameters, shapes `(nx,)` and `(ny,)`.
-    - `labels`: what they are called.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `labels`: names of the two parameters.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes, with a colour bar beside them.
 
@@ -132,7 +132,7 @@ def error_map(
     """
     ax = axes_of(ax, (5.4, 4.0))
     x, y, errors, share = np.asarray(x), np.asarray(y), np.asarray(errors).T, np.asarray(share).T
-    # Where two layers answer exactly, how exactly is not of interest.
+    # Without a lower limit, errors at the level of rounding would use up the colour scale.
     norm = LogNorm(max(float(np.nanmin(errors)), EXACT), float(np.nanmax(errors)))
     image = ax.pcolormesh(x, y, errors, cmap="cividis", shading="nearest", norm=norm)
     ax.figure.colorbar(
@@ -155,13 +155,13 @@ def error_against(
     ylabel: str = "normalised error",
     ax: Axes | None = None,
 ) -> Axes:
-    """The least error of all restarts against a size, and, paler, up to their median.
+    """Draw the least error of all restarts against a size, shaded up to the median.
 
     **Arguments:**
 
-    - `curves`: a name's sizes, shape `(k,)`, and the errors at each, shape `(k, restarts)`.
-    - `xlabel`, `ylabel`: what the axes are called.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `curves`: for each name, the sizes, shape `(k,)`, and the errors, shape `(k, restarts)`.
+    - `xlabel`, `ylabel`: labels of the axes.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes, both logarithmic.
 
@@ -191,19 +191,19 @@ def error_against(
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """1, 2 and 5 of each decade, as plain numbers."""
+    """Label 1, 2 and 5 of each decade as plain numbers."""
     axis.set_major_locator(LogLocator(subs=SUBS))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(PLAIN)
 
 
 def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
-    """Signal-to-noise ratio out over in against the noise, with standard errors.
+    """Draw the signal-to-noise ratio of output over input against the noise, with standard errors.
 
     **Arguments:**
 
-    - `found`: what `eqb.metrics.noise_rejection` returns.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `found`: the result of `eqb.metrics.noise_rejection`.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
@@ -246,15 +246,15 @@ def noise_rejection(found: NoiseRejection, ax: Axes | None = None) -> Axes:
 def misclassified(
     found: Mapping[str, tuple[DecisionBoundary, DecisionBoundary]], ax: Axes | None = None
 ) -> Axes:
-    """Share of inputs with another winner against the distance from the recurrent boundary.
+    """Draw the share of misclassified inputs against the distance from the recurrent boundary.
 
     **Arguments:**
 
-    - `found`: for a name, what `eqb.metrics.jackknife` gives of `eqb.metrics.decision_boundary`:
-      value and standard error.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `found`: for each name, value and standard error from `eqb.metrics.jackknife` of
+      `eqb.metrics.decision_boundary`.
+    - `ax`: the axes to draw into; new axes if absent.
 
-    **Returns:** the axes, distance in units of the input.
+    **Returns:** the axes, with the distance in units of the input.
 
     **Example:**
 

@@ -25,15 +25,15 @@ def _partitions(network: RateNetwork) -> tuple[int, ...]:
 
 
 def architectures(network: RateNetwork, model: FeedForward) -> Figure:
-    """The recurrent network beside its feed-forward approximation. Muir (2018), Figs 1 and 2a.
+    """Draw the recurrent network beside its approximation. Muir (2018), Figs 1 and 2a.
 
-    Excitatory connections are blue, inhibitory ones orange; a line is the thicker the stronger
-    the weight, and weights below 2 % of the strongest are left out.
+    Excitatory connections are blue, inhibitory connections orange. The width of a line grows with
+    the weight; weights below 2 % of the strongest are left out.
 
     **Arguments:**
 
-    - `network`: the recurrent one; with partitions, these are set apart.
-    - `model`: the approximation; of more than 40 units in a layer only the sizes are written.
+    - `network`: the recurrent network; its partitions are drawn as groups.
+    - `model`: the approximation; with more than 40 units in a layer only the sizes are written.
 
     **Returns:** a figure of two axes.
 
@@ -87,7 +87,6 @@ def _draw_recurrent(ax: Axes, network: RateNetwork):
     strongest = float(np.abs(weights).max()) or 1.0
     sizes = network.partitions
     if sum(sizes) == n - 1 and n <= 12:
-        # Partitions along the top, the global inhibitory neuron below.
         gaps = np.repeat(np.arange(len(sizes)), sizes) * 0.7
         across = np.arange(n - 1) + gaps
         places = [(x - across.mean(), 0.6) for x in across] + [(0.0, -1.1)]
@@ -154,19 +153,18 @@ def mixture_response(
     num_points: int = 1001,
     method: Flow | None = None,
 ) -> Axes:
-    """Responses of both networks along the mixture line. Muir (2018), Fig. 2b.
+    """Draw the responses of both networks along the mixture line. Muir (2018), Fig. 2b.
 
-    The summed rate of each partition for i = 1 - m on partition A and i = m on
-    partition B; solid, the recurrent network; dashed, the approximation. Where the
-    recurrent network has no stable fixed point the solid line is interrupted.
+    The curves are the summed rates of each partition for the input 1 - m to partition A and m to
+    partition B: solid for the recurrent network, dashed for the approximation. Gaps in the solid
+    line are mixtures without a stable fixed point.
 
     **Arguments:**
 
-    - `network`: with two partitions at least.
-    - `model`: what answers the same inputs in one pass: a `FeedForward`, or a function of one
-      input.
-    - `ax`: the axes to draw into; new ones if absent.
-    - `num_points`: mixtures, from 0 to 1.
+    - `network`: a network with at least two partitions.
+    - `model`: the approximation: a `FeedForward`, or a function of one input.
+    - `ax`: the axes to draw into; new axes if absent.
+    - `num_points`: number of mixtures from 0 to 1.
     - `method`: a `Flow`.
 
     **Returns:** the axes.
@@ -215,19 +213,19 @@ def decision_boundary(
     *,
     num_points: int = 4000,
 ) -> Axes:
-    """Inputs projected onto the two partition sums. Muir (2018), Fig. 3.
+    """Draw inputs in the plane of two partition sums. Muir (2018), Fig. 3.
 
-    Grey: both networks have the same winner; orange: the approximation has another one.
-    Inputs for which the recurrent network has no winner are left out. Dashed: the ideal
-    boundary, equal sums.
+    Inputs with the same winner in both networks are grey, inputs with different winners orange.
+    Inputs without a winner in the recurrent network are left out. The dashed line is the ideal
+    boundary of equal sums.
 
     **Arguments:**
 
-    - `network`: with two partitions at least.
+    - `network`: a network with at least two partitions.
     - `model`: the approximation.
-    - `samples`: of the network; the shares in the legend are of all.
-    - `ax`: the axes to draw into; new ones if absent.
-    - `num_points`: so many of the inputs are drawn.
+    - `samples`: samples of the network; the shares in the legend are of all samples.
+    - `ax`: the axes to draw into; new axes if absent.
+    - `num_points`: number of inputs drawn.
 
     **Returns:** the axes, in units of the input.
 
@@ -252,9 +250,9 @@ def decision_boundary(
     inputs, rates, output = (a[:num_points] for a in (samples.inputs, samples.rates, output))
     recurrent, approximate = (np.asarray(winner(a, partitions)) for a in (rates, output))
     sums = np.asarray(partition_sums(inputs, partitions))
-    contested = recurrent >= 0
-    wrong = contested & (approximate != recurrent)
-    right = contested & ~wrong
+    won = recurrent >= 0
+    wrong = won & (approximate != recurrent)
+    right = won & ~wrong
     dots = {"s": 5, "lw": 0, "rasterized": True}
     ax.scatter(*sums[right, :2].T, color="0.6", **dots, label=f"same winner ({100 - share:.1f} %)")
     ax.scatter(*sums[wrong, :2].T, color=ORANGE, **dots, label=f"other winner ({share:.1f} %)")

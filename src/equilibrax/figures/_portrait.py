@@ -1,4 +1,4 @@
-"""What a phase portrait shows, computed: field, nullclines, chambers, fixed points, paths."""
+"""Computation of a phase portrait: flow, chambers, fixed points, trajectories."""
 
 import operator
 from typing import Any, TypeGuard
@@ -14,36 +14,41 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _checks
 from ..families._basins import distinct
 from ..fixed_points import FixedPoints, Flow, Outcome, enumerate_fixed_points, find_fixed_points
-from ..fixed_points._chambers import Chambers, chamber_index, has_table, margin
 from ..fixed_points._enumerate import LARGEST
-from ..fixed_points._find import as_problem, as_states
 from ..fixed_points._flow import as_flow
-from ..fixed_points._stability import spectral_abscissa
-from ..fixed_points._steps import in_lanes
+from ..fixed_points._problem import as_problem, as_states
+from ..fixed_points.certificates import (
+    ChamberTable,
+    chamber_index,
+    has_table,
+    margin,
+    spectral_abscissa,
+)
+from ..fixed_points.stepping import in_lanes
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 
 GRID = 101
-"""States along each side, where nullclines and chambers are sought."""
+"""Grid states along each side, for the flow, nullclines and chambers."""
 STARTS = 9
-"""Newton's method starts from so many states along each side, where nothing can be enumerated."""
+"""Starts of Newton's method along each side, where fixed points cannot be enumerated."""
 PATH = 400
-"""States along a path."""
+"""States along a drawn trajectory."""
 SAME = 1e-3
-"""Two roots are one if no component differs by more than this times max(1, |x|)."""
+"""Two roots are the same if no component differs by more than this times max(1, |x|)."""
 TURNS = 3
-"""Of a limit cycle that are followed."""
+"""Periods of a limit cycle that are drawn."""
 DURATION = 20.0
-"""Of a path, in the largest time constant, where it is no cycle."""
+"""Duration of a drawn trajectory without a period, in the largest time constant."""
 
 
 class Points(eqx.Module):
-    """Fixed points of one input, and their verdicts, on the host."""
+    """Fixed points of one input and their outcomes, on the host."""
 
     state: Float[np.ndarray, "k n"]
     outcome: Int[np.ndarray, " k"]
 
     def with_others(self, others: "Points") -> "Points":
-        """These, and those of the others that are not among them."""
+        """The union of both, without duplicates."""
         state = np.concatenate([self.state, others.state])
         outcome = np.concatenate([self.outcome, others.outcome])
         first, _ = distinct(state, np.ones(len(state), bool), SAME)
@@ -51,24 +56,30 @@ class Points(eqx.Module):
 
 
 class Section(eqx.Module):
-    """The flow on a plane of the state space, in rows of the second component."""
+    """The flow on a plane of the state space; each row of the grid has one second component.
+
+    - `first`, `second`: the two components along the grid.
+    - `drift`: tau dx/dt of the two components.
+    - `drive`: u; None for networks that are not threshold-linear.
+    - `stable`: whether the chamber's flow is stable; None without a table of the chambers.
+    """
 
     first: Float[Array, " grid"]
     second: Float[Array, " grid"]
-    drift: Float[Array, "grid grid 2"]  # tau dx/dt of the two components
-    drive: Float[Array, "grid grid n"] | None  # u, for threshold-linear networks
-    calm: Bool[Array, "grid grid"] | None  # the chamber's flow is stable, where it is tabulated
+    drift: Float[Array, "grid grid 2"]
+    drive: Float[Array, "grid grid n"] | None
+    stable: Bool[Array, "grid grid"] | None
 
 
 class Portrait(eqx.Module):
-    """All that `phase_plane` draws."""
+    """The data that `phase_plane` draws."""
 
     section: Section
     points: Points
     found: FixedPoints
     paths: Float[Array, "starts path n"]
     ellipses: Float[Array, "stable angles 2"] | None
-    place: tuple[int, int] = eqx.field(static=True)
+    components: tuple[int, int] = eqx.field(static=True)
 
 
 def portrait(
@@ -82,7 +93,7 @@ def portrait(
     ellipsoids: bool,
     method: Flow | None,
 ) -> Portrait:
-    """Compute it; the arguments are those of `phase_plane`."""
+    """Compute a portrait; the arguments are those of `phase_plane`."""
     method = as_flow(method)
     input = as_states("input", input)
     if input.ndim != 1:
@@ -116,7 +127,7 @@ def portrait(
     if not _enumerable(network):
         points = points.with_others(_ends(followed[0]))
         if limits is None:
-            # Once more, on the plane that is drawn.
+            # The limits have changed: search the plane that is drawn.
             again = _points(network, input, at, place, low, high, method)
             points = points.with_others(again)
     section = _section(network, input, at, place, low, high, method)
@@ -124,14 +135,14 @@ def portrait(
 
 
 def _ends(found: FixedPoints) -> Points:
-    """The fixed points that trajectories came to."""
+    """Fixed points at which trajectories came to rest."""
     state, outcome = jax.device_get((found.state, found.outcome))
     rests = np.isin(outcome, (Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE))
     return Points(state[rests], outcome[rests].astype(int))
 
 
 def _follow(network, input, starts: Array, method: Flow) -> tuple[FixedPoints, Array]:
-    """How each start ends, and its path."""
+    """The result of settling each start, and its trajectory."""
     many = jnp.broadcast_to(input, (len(starts), len(input)))
     starts = starts.astype(network.dtype)
     found = find_fixed_points(network, many, x0=starts, method=method)
@@ -152,7 +163,7 @@ def _components(components: Any, n: int) -> tuple[int, int]:
 
 
 def _box(limits: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The lower left and the upper right corner; of a unit square for None."""
+    """Lower left and upper right corner; (-1, -1) and (1, 1) for None."""
     try:
         box = np.asarray([[-1, 1], [-1, 1]] if limits is None else limits, float)
     except (TypeError, ValueError):
@@ -164,7 +175,8 @@ def _box(limits: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _around(points: Points, ellipses: Array | None, followed, place: tuple[int, int]):
-    """A box with the origin, fixed points, ellipses and bounded paths in it, and room around."""
+    """Corners of a box around the origin, starts, fixed points, ellipses and bounded trajectories,
+    with a margin."""
     inside = [np.zeros((1, 2)), points.state[:, place]]
     if ellipses is not None:
         inside.append(np.asarray(ellipses).reshape(-1, 2))
@@ -174,9 +186,9 @@ def _around(points: Points, ellipses: Array | None, followed, place: tuple[int, 
         inside.append(np.asarray(followed[1])[:, 0][:, place])
     inside = np.concatenate(inside)
     low, high = np.nanmin(inside, axis=0), np.nanmax(inside, axis=0)
-    room = 0.2 * np.maximum(high - low, np.max(high - low))
-    room = np.where(room > 0, room, 1.0)
-    return low - room, high + room
+    width = 0.2 * np.max(high - low)
+    width = width if width > 0 else 1.0
+    return low - width, high + width
 
 
 def _border(at: Array, place: tuple[int, int], low: np.ndarray, high: np.ndarray) -> Array:
@@ -187,7 +199,7 @@ def _border(at: Array, place: tuple[int, int], low: np.ndarray, high: np.ndarray
 
 
 def _on_plane(at: Array, place: tuple[int, int], pairs: Any) -> Array:
-    """The states with these two components, the others as in `at`."""
+    """States with these two components, and the others of `at`."""
     pairs = jnp.asarray(pairs, at.dtype)
     whole = jnp.broadcast_to(at, (*pairs.shape[:-1], len(at)))
     return whole.at[..., place[0]].set(pairs[..., 0]).at[..., place[1]].set(pairs[..., 1])
@@ -198,15 +210,15 @@ def _enumerable(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
 
 
 def _points(network, input, at, place, low, high, method: Flow) -> Points:
-    """All fixed points where they can be enumerated; elsewhere those that Newton's method,
-    damped, finds from a grid of states on the plane."""
+    """All fixed points if they can be enumerated, else those found by damped Newton's method from
+    a grid of states on the plane."""
     if _enumerable(network):
         every = jax.device_get(enumerate_fixed_points(network, input))
         state, abscissa = every.state[every.valid], every.abscissa[every.valid]
         active = every.active[every.valid]
-        room = margin(in_lanes(network), active.T, jnp.asarray(state.T), input[:, None])
-        # On a threshold the flow beyond it has a say, too.
-        within = np.all(np.asarray(room) > 0, axis=0)
+        margins = margin(in_lanes(network), active.T, jnp.asarray(state.T), input[:, None])
+        # At a threshold, stability depends on the flow of the neighbouring chamber, too.
+        within = np.all(np.asarray(margins) > 0, axis=0)
     else:
         axes = (np.linspace(low[k], high[k], STARTS) for k in (0, 1))
         starts = _on_plane(at, place, np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
@@ -221,7 +233,8 @@ def _points(network, input, at, place, low, high, method: Flow) -> Points:
 
 @eqx.filter_jit
 def _newton(network: AbstractDynamics, input, starts):
-    """Roots of the drift from each start, whether they are, and the abscissa there."""
+    """The end of Newton's method from each start, whether it is a root of the drift, and the
+    abscissa there."""
     solver = optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-8)
     unit = jnp.sqrt(jnp.finfo(starts.dtype).eps)
 
@@ -239,7 +252,7 @@ def _newton(network: AbstractDynamics, input, starts):
         for _ in range(3):
             better = x + step(x)
             x = jnp.where(jnp.max(jnp.abs(drift(better))) < jnp.max(jnp.abs(drift(x))), better, x)
-        # A small residual alone may be the bottom of a valley; at a root, Newton's method stays.
+        # A small residual can also be a local minimum; only at a root is Newton's step small, too.
         residual = jnp.max(jnp.abs(drift(x)))
         stays = jnp.max(jnp.abs(step(x))) <= unit * jnp.maximum(1, jnp.max(jnp.abs(x)))
         exact = residual <= unit**2 * network.scale(x, input)
@@ -266,15 +279,15 @@ def _section(network, input, at, place, low, high, method: Flow) -> Section:
         return Section(first, second, drift, drive, None)
     band = method.marginal_abscissa(network)
     index = chamber_index(drive.reshape(GRID**2, -1).T > 0).reshape(GRID, GRID)
-    return Section(first, second, drift, drive, Chambers(network, band).abscissa[index] < -band)
+    return Section(first, second, drift, drive, ChamberTable(network, band).spectral[index] < -band)
 
 
 @eqx.filter_jit
 def _paths(network: AbstractDynamics, input, starts, duration):
-    """Each start's trajectory; NaN from where it is not finite any more."""
+    """The trajectory of each start; NaN where it is not finite."""
 
     def one(x0, duration):
-        # Denser in the beginning, where it is fast.
+        # Denser at the start, where the state changes fastest.
         times = duration * jnp.linspace(0, 1, PATH, dtype=x0.dtype) ** 2
         done = diffrax.diffeqsolve(
             diffrax.ODETerm(network.vector_field), diffrax.Tsit5(), times[0], times[-1], None, x0,
@@ -288,9 +301,9 @@ def _paths(network: AbstractDynamics, input, starts, duration):
 
 
 def _ellipses(network, input, points: Points, method: Flow) -> Float[Array, "stable angles 2"]:
-    """The borders of the stable points' trapping ellipsoids: v'P v = bound, v = J (x - x*)."""
+    """Boundaries of the stable points' trapping ellipsoids: v'P v = bound, v = J (x - x*)."""
     stable = points.state[points.outcome == Outcome.STABLE]
-    # As many as there are chambers, so that one program serves.
+    # Padded to the number of chambers, so that one compiled program serves.
     places = np.full((4, 2), np.nan, stable.dtype)
     places[: len(stable)] = stable
     return _trapping(network, input, places, method)[: len(stable)]
@@ -298,7 +311,7 @@ def _ellipses(network, input, points: Points, method: Flow) -> Float[Array, "sta
 
 @eqx.filter_jit
 def _trapping(network, input, stable, method: Flow):
-    chambers = Chambers(network, method.marginal_abscissa(network))
+    chambers = ChamberTable(network, method.marginal_abscissa(network))
     angle = jnp.linspace(0, 2 * jnp.pi, 181, dtype=stable.dtype)
     circle = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 

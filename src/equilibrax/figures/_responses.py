@@ -1,4 +1,4 @@
-"""Pictures of what a network answers: `tuning`, and how a batch ended: `outcomes`."""
+"""Figures of a network's responses, `tuning`, and of the outcomes of a batch, `outcomes`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,26 +28,26 @@ def tuning(
     method: Flow | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Rates of neurons at the fixed point, $r_j(x^*(i(s)))$, against a stimulus s.
+    r"""Draw the rates of neurons at the fixed point, $r_j(x^*(i(s)))$, against a stimulus s.
 
-    Solid, the network; interrupted where it has no stable fixed point. Dashed in the same colour,
-    the approximation.
+    The network is solid, with gaps where it has no stable fixed point; the approximation is dashed,
+    in the same colour.
 
     **Arguments:**
 
-    - `network`: any that `find_fixed_points` takes.
+    - `network`: any dynamics that `find_fixed_points` accepts.
     - `inputs`: i(s), shape `(m, k)`, one for each value.
     - `values`: s, shape `(m,)`, in the stimulus' own unit.
-    - `model`: what answers the same inputs in one pass, a `FeedForward` for example.
-    - `neurons`: which ones, counted from 0; up to eight, evenly spaced, if absent.
-    - `xlabel`: what s is called.
+    - `model`: an approximation of the network, such as a `FeedForward`.
+    - `neurons`: the neurons drawn, counted from 0; up to eight, evenly spaced, if absent.
+    - `xlabel`: name of s.
     - `method`: a `Flow`.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
-    **Raises:** as `find_fixed_points`; `ValueError` for values that are not one for each input, or
-    a neuron that there is not.
+    **Raises:** as `find_fixed_points`; `ValueError` for a number of values other than that of
+    inputs, or a neuron out of range.
 
     **Example:**
 
@@ -95,20 +95,20 @@ def tuning(
 
 
 def outcomes(found: FixedPoints | Samples | SampleStore, *, ax: Axes | None = None) -> Axes:
-    """How the inputs of a batch ended: the share of each `Outcome`, and beside it the count.
+    """Draw the share and the count of each `Outcome` in a batch.
 
-    None is left out, so that an empty bar is an answer, too. Of what `find_fixed_points` returns,
-    the share that is certified is filled and the rest of the bar is pale.
+    Outcomes that do not occur have an empty bar. For `FixedPoints`, the certified part of each bar
+    is filled and the rest is pale.
 
     **Arguments:**
 
-    - `found`: what `find_fixed_points`, `sample_fixed_points` or `sample_to_store` returns, of
-      any batch shape.
-    - `ax`: the axes to draw into; new ones if absent.
+    - `found`: the result of `find_fixed_points`, of any batch shape, `sample_fixed_points` or
+      `sample_to_store`.
+    - `ax`: the axes to draw into; new axes if absent.
 
     **Returns:** the axes.
 
-    **Raises:** `TypeError` for anything else; `ValueError` for an empty batch.
+    **Raises:** `TypeError` for other values; `ValueError` for an empty batch.
 
     **Example:**
 

@@ -1,6 +1,6 @@
-"""Colours, axes and files, for every picture.
+"""Colours, axes and files of all figures.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish.
 """
 
 import os
@@ -24,24 +24,24 @@ OUTCOMES = {
     Outcome.NOT_SETTLED: PURPLE,
     Outcome.INVALID: GREY,
 }
-"""The colour of each outcome, in every picture."""
+"""The colour of each outcome, in all figures."""
 
 
 def axes_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """These axes, or new ones of this size, in inches."""
+    """The axes given, or new axes of this size in inches."""
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
 def save(picture: Figure | Axes, path: str | os.PathLike) -> None:
-    """Write a picture, by the ending of its name, and close it.
+    """Write a figure to a file, and close it.
 
     **Arguments:**
 
-    - `picture`: a figure, or axes in one.
-    - `path`: the file, such as `plane.png`, `plane.pdf` or `plane.svg`; its folder is made, if
-      there is none.
+    - `picture`: a figure, or axes in a figure.
+    - `path`: path of the file, such as `plane.png`, `plane.pdf` or `plane.svg`; the ending selects
+      the format, and the folder is created if absent.
 
-    **Raises:** `ValueError` for an ending that Matplotlib does not know.
+    **Raises:** `ValueError` for a format that Matplotlib does not support.
 
     **Example:**
 

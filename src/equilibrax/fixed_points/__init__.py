@@ -1,18 +1,24 @@
 """How a network is settled, and the verdict.
 
-An input's way through this folder: its journey (`_journey`) is followed as its user
-wishes (`_flow`), step by step with Diffrax's solvers (`_steps`) and together with many
-others (`_lanes`), until it is trapped in its chamber, comes to rest or escapes. Chambers of
-small threshold-linear networks are tabulated (`_chambers`), those of larger ones are worked
-out as they occur (`_blocks`); ellipsoids that trap (`_ellipsoids`) prove convergence, and
-sometimes the network as a whole is proven to converge (`_whole`). Otherwise the fixed point
-behind the halt is polished and judged (`_verdict`) by the Jacobian's eigenvalues
-(`_stability`); what does not come to rest is watched for a cycle (`_cycle`) and for growth
-without bound (`_growth`); and the answer (`_outcome`) gets its derivatives from the implicit
-function theorem (`_gradient`). `_settle` puts these together, and `_find` on all devices.
-`_enumerate` finds all fixed points of a small threshold-linear network without any
-trajectory, `_verify` puts proposed ones to the proof, and `_analyse` says what is proven without
-any input. `_linalg` keeps batches of small matrices safe on several devices.
+`find_fixed_points` (`_find`) checks dynamics, inputs and starts (`_problem`); how trajectories are
+followed is the user's choice (`_flow`). A batch is settled in phases (`_phases`): what is known of
+each of its inputs is a row of the state (`_state`), and a row of stages (`stages`) changes it.
+Trajectories are integrated, step by step with a Diffrax solver or with the same steps written out,
+and many at a time through few lanes (`stepping`), until they are slow, escape, or the phase ends.
+Where convergence is proven (`certificates`) they have settled; otherwise the fixed point behind
+the state is polished and judged by the Jacobian's eigenvalues, and what does not come to rest is
+watched for a cycle and for growth without bound.
+
+Two drivers run the same list of stages: `_driver` on the host, each stage a compiled program of
+its own that is run only if some row wants it, chunk by chunk on all cores or accelerators; and
+`_traced` inside `jax.jit` and its like, as one program. The answer (`_result`) gets its
+derivatives from the implicit function theorem (`_implicit`).
+
+Constants on which verdicts depend are in `_accuracy`, sizes that only speed depends on in
+`_speed`, linear algebra of small matrices in `_linalg`. `_enumerate` finds all fixed points of a
+small threshold-linear network without any trajectory, `_verify` puts proposed ones to the proof,
+`_analyse` says what is proven without any input, and `_event` is the certificate for a loop of
+the user's own.
 """
 
 from ._analyse import Analysis as Analysis, analyse as analyse
@@ -24,7 +30,7 @@ from ._enumerate import (
 from ._event import settled_event as settled_event
 from ._find import find_fixed_points as find_fixed_points
 from ._flow import Flow as Flow
-from ._outcome import (
+from ._result import (
     FixedPointError as FixedPointError,
     FixedPoints as FixedPoints,
     Outcome as Outcome,

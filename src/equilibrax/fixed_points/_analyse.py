@@ -20,10 +20,9 @@ import numpy as np
 from .. import _checks
 from ..networks import RateNetwork
 from ..networks._transfer import Sigmoid, Tanh, ThresholdLinear
-from ._chambers import all_sets
 from ._enumerate import LARGEST, is_unique
 from ._flow import Flow
-from ._whole import Whole
+from .certificates import GlobalStability, all_sets
 
 EXHAUSTIVE = 12
 """Networks up to this size have all their 2^n active sets examined."""
@@ -95,7 +94,7 @@ def analyse(network: RateNetwork) -> Analysis:
     """
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
-    if not _checks.is_known(network.weights):
+    if not _checks.is_concrete(network.weights):
         _checks.fail("network", "be known, since the answer is made of Python's bools", "is traced")
     for name in ("weights", "bias", "tau"):
         _checks.finite(name, getattr(network, name))
@@ -103,20 +102,20 @@ def analyse(network: RateNetwork) -> Analysis:
     unstable, ray = _examine(network) if linear else (None, None)
     rate, norm, eta = _contraction(network)
     contracts = rate > 0
-    whole = False
+    globally = False
     if linear:
-        whole = bool(Whole(network, Flow().marginal_abscissa(network)).convergent)
+        globally = bool(GlobalStability(network, Flow().marginal_abscissa(network)).convergent)
     unique = True if contracts else None
     if linear and network.num_neurons <= LARGEST:
         unique = is_unique(network)
     return Analysis(
         unique=unique,
-        convergent=True if contracts or whole else None,
+        convergent=True if contracts or globally else None,
         contraction=max(rate, 0.0),
         norm=norm if contracts else None,
         norm_weights=eta if contracts else None,
         unstable_set=unstable,
-        bounded=_bounded(network, contracts or whole, ray),
+        bounded=_bounded(network, contracts or globally, ray),
         unbounded_ray=ray,
     )
 

@@ -21,11 +21,10 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _checks
 from .._types import ActiveSet
 from ..networks import RateNetwork
-from ._chambers import all_sets, chamber_drift, chamber_matrix
-from ._find import as_states
 from ._flow import Flow
 from ._linalg import inverse
-from ._stability import spectral_abscissa
+from ._problem import as_states
+from .certificates import all_sets, chamber_drift, chamber_matrix, spectral_abscissa
 
 LARGEST = 16
 """Networks up to this size can be enumerated: 65,536 chambers."""
@@ -130,7 +129,7 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"
     """
     check_enumerable(network)
     inputs = as_states("inputs", inputs, network.num_neurons)
-    if not _checks.is_known(inputs) or not _checks.is_known(network.weights):
+    if not _checks.is_concrete(inputs) or not _checks.is_concrete(network.weights):
         _checks.fail("inputs", "be known, since k depends on them", "is traced by jax.jit")
     dtype = jnp.result_type(network.weights, inputs)
     *batch, n = inputs.shape
@@ -229,7 +228,7 @@ def is_unique(network: RateNetwork) -> bool:
     ```
     """
     check_enumerable(network)
-    if not _checks.is_known(network.weights):
+    if not _checks.is_concrete(network.weights):
         _checks.fail("network", "be known, since the answer is a Python bool", "is traced")
     n = network.num_neurons
     matrix = np.eye(n) - np.asarray(network.weights, np.float64)

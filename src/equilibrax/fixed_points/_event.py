@@ -1,5 +1,7 @@
 """The certificate as a Diffrax event, for those who bring their own loop."""
 
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,47 +9,41 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Flag, Vector
-from ..networks import AbstractDynamics, RateNetwork, as_dynamics, is_threshold_linear
-from ._blocks import Block
-from ._chambers import Chambers, has_table
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics
 from ._flow import Flow
-from ._linalg import if_any
-from ._steps import in_lanes
-from ._whole import Whole
+from ._linalg import skip_unless_any
+from .certificates import (
+    AbstractCertificate,
+    ActiveBlocks,
+    ChamberTable,
+    certificate_for,
+)
+from .stepping import in_lanes
 
 
 class Trapped(eqx.Module):
-    """Event: the state lies in the trapping ellipsoid of its chamber."""
+    """Event: the state lies in the trapping ellipsoid of its chamber.
+
+    Active blocks of networks too large for a table are worked out where the state is slow enough.
+    """
 
     network: RateNetwork
-    chambers: Chambers
+    certificate: ChamberTable | ActiveBlocks
 
     def __call__(self, t, y: Vector, args: Vector, **kwargs) -> Flag:
         """Diffrax's signature; `args` is the input."""
         del t, kwargs
+        network, certificate = self.network, self.certificate
         with jax.default_matmul_precision("highest"):
-            return self.chambers.trapped(in_lanes(self.network), y[:, None], args[:, None])[0][0]
-
-
-class TrappedInBlock(eqx.Module):
-    """The same for networks too large for a table, worked out where the state is slow enough."""
-
-    network: RateNetwork
-    whole: Whole
-
-    def __call__(self, t, y: Vector, args: Vector, **kwargs) -> Flag:
-        """Diffrax's signature; `args` is the input."""
-        del t, kwargs
-        network, u = self.network, self.network.drive(y, args)
-        slow = jnp.max(jnp.abs(network.drift(y, args))) < jnp.min(jnp.abs(u)) / 3
-
-        def trapped(wanted):
-            sigma = (u > 0) & wanted
-            block = Block(network, network.num_neurons, sigma, self.whole)
-            return wanted & block.trapped(network, sigma, y, args, self.whole)[0]
-
-        with jax.default_matmul_precision("highest"):
-            return if_any(slow, trapped, jnp.zeros((), bool))
+            if isinstance(certificate, ChamberTable):
+                return certificate.trapped(in_lanes(network), y[:, None], args[:, None])[0][0]
+            u = network.drive(y, args)
+            slow = jnp.max(jnp.abs(network.drift(y, args))) < jnp.min(jnp.abs(u)) / 3
+            return skip_unless_any(
+                slow,
+                lambda wanted: wanted & certificate.trapped(network, y, args, wanted),
+                ~slow & slow,
+            )
 
 
 class Resting(eqx.Module):
@@ -66,7 +62,7 @@ class Resting(eqx.Module):
 
 def settled_event(
     network: AbstractDynamics, *, rtol: float = 1e-4, atol: float = 1e-5
-) -> Trapped | TrappedInBlock | Resting:
+) -> Trapped | Resting:
     r"""A condition for `diffrax.Event` that holds once a trajectory has settled.
 
     For a threshold-linear network it is the certificate: convergence to the fixed point of the
@@ -106,10 +102,12 @@ def settled_event(
     network = as_dynamics("network", network)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
     dtype = network.dtype
-    if not is_threshold_linear(network):
-        return Resting(network, jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype))
-    band = Flow().marginal_abscissa(network)
+    certificate: AbstractCertificate = _certificate(network)
+    if isinstance(certificate, ChamberTable | ActiveBlocks):
+        return Trapped(cast(RateNetwork, network), certificate)
+    return Resting(network, jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype))
+
+
+def _certificate(network: AbstractDynamics) -> AbstractCertificate:
     with jax.default_matmul_precision("highest"):
-        if has_table(network):
-            return Trapped(network, Chambers(network, band))
-        return TrappedInBlock(network, Whole(network, band))
+        return certificate_for(network, Flow().marginal_abscissa(network))

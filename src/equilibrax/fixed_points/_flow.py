@@ -9,9 +9,11 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Count, Scalar
+from .._types import Scalar
 from ..networks import AbstractDynamics
-from ._steps import DiffraxSteps, Tightness, UnrolledSteps, in_lanes
+from ._accuracy import FLOOR, TIGHTER
+from ._speed import num_lanes
+from .stepping import DiffraxStepper, Stepper, UnrolledStepper, in_lanes
 
 
 def _as(kind: type) -> Callable[[Any], Any]:
@@ -32,19 +34,22 @@ def _as(kind: type) -> Callable[[Any], Any]:
 class Flow(eqx.Module):
     r"""Follow each input's trajectory with a Diffrax solver.
 
-    A trajectory halts at the first step after which one of these holds:
+    A trajectory is followed in phases: to a twentieth of `t1` (a tenth, if n > 8 or the network is
+    not threshold-linear), to a fifth, to the end, and then with tighter and tighter tolerances. In
+    each it stops at the first step after which one of these holds:
 
-    - *settling*: |tau_j dx_j/dt| is for every j below 0.7, or else a tenth or a hundredth, of the
-      distance to the nearest threshold (threshold-linear networks; a thirtieth or a 300th, if
-      n > 8). If the state is then trapped in its chamber, convergence is proven, and the
-      journey is over; otherwise it goes on;
+    - *settling*: |tau_j dx_j/dt| is for every j below 0.7 of the distance to the nearest threshold
+      in the first phase, a tenth in the second, a hundredth in the third (threshold-linear
+      networks; a thirtieth, a 300th and never, if n > 8). If the state is then trapped in its
+      chamber, convergence is proven, and the trajectory has ended; otherwise it goes on in the
+      next phase;
     - *resting*: |tau_j dx_j/dt| <= `steady_atol` s + `steady_rtol` |x_j| for every j. The
       trajectory then goes on with all four tolerances a hundred times tighter, down to
       what the dtype can resolve, until the fixed point behind it has passed its verdict;
     - *escaping*: max_j |x_j| exceeds `divergence` times s;
-    - `t1` or `max_steps` is reached. At a twentieth of `t1` already (a tenth, if n > 8), and at
-      a fifth, those that still move are watched for a limit cycle, and growth without
-      bound is sought to be proven.
+    - the phase's time, `t1` or `max_steps` is reached. After the first two phases those that
+      move fast for their size are watched for a limit cycle, and after the last all that have
+      not settled; growth without bound is sought to be proven at the same times.
 
     s, the problem's scale, is max(|i|, |b|, |x_0|) for threshold-linear networks (1 if that is
     zero): there, scaling inputs, thresholds and start scales the answer. For others it is at
@@ -68,8 +73,9 @@ class Flow(eqx.Module):
     - `abscissa`: whether the abscissa of every fixed point is wanted. Without it, networks of
       more than 8 neurons are spared the eigenvalues where stability is proven without
       them, and have NaN there.
-    - `lanes`: how many trajectories are in flight at once. No answer depends on it. If
-      absent, what was fastest for networks of this size.
+    - `lanes`: how many trajectories are in flight at once, on each core or accelerator. No
+      answer depends on it. If absent, what was fastest for networks and batches of this size:
+      at n = 5 128, or 1,024 for a large batch.
 
     **Raises:** `ValueError` for a number that is not positive; `TypeError` for another
     kind of solver.
@@ -112,46 +118,41 @@ class Flow(eqx.Module):
             if getattr(self, name) is not None or name not in optional:
                 _checks.integer(name, getattr(self, name))
 
-    def steps(self, network: AbstractDynamics) -> UnrolledSteps | DiffraxSteps:
-        """How a step is taken."""
+    def stepper(self, network: AbstractDynamics) -> Stepper:
+        """The solver step of many lanes."""
         if self.solver is None:
-            return UnrolledSteps(in_lanes(network), diffrax.Tsit5())
-        return DiffraxSteps(network, self.solver)
+            return UnrolledStepper(in_lanes(network), diffrax.Tsit5())
+        return DiffraxStepper(network, self.solver)
 
-    def num_lanes(self, network: AbstractDynamics, count: int) -> int:
-        """`lanes`, or its default for this network; no more than there are inputs.
+    def num_lanes(self, network: AbstractDynamics, m: int) -> int:
+        """`lanes`, or its default for m trajectories of this network."""
+        return self.lanes or num_lanes(network.num_neurons, m)
 
-        The last stragglers keep all lanes busy: the fewer inputs, the fewer lanes, down to where
-        a step costs the same whatever their number.
-        """
-        n = max(5, network.num_neurons)
-        wanted = min(max(count // 48, 2560 // n, 64), max(20480 // n, 64))
-        return max(1, min(count, self.lanes or wanted))
-
-    def horizon(self, network: AbstractDynamics) -> Scalar:
-        """`t1`, or its default for this network."""
-        longest = jnp.max(network.tau)
-        return 200 * longest if self.t1 is None else jnp.full_like(longest, self.t1)
+    def horizon(self, tau: Any, xp: Any = jnp) -> Any:
+        """`t1`, or its default for these time constants, by the array library `xp`."""
+        longest = xp.max(tau)
+        return 200 * longest if self.t1 is None else xp.full_like(longest, self.t1)[()]
 
     def marginal_abscissa(self, network: AbstractDynamics) -> Scalar:
         """Largest |abscissa| that counts as zero, in 1/time."""
         unit = math.sqrt(jnp.finfo(network.dtype).eps)
         return (unit if self.marginal is None else self.marginal) / jnp.max(network.tau)
 
-    def tolerances(self, level: Count, dtype) -> Tightness:
-        """The four tolerances at a level of tightness, floored by the dtype."""
-        floor = 10 * float(jnp.finfo(dtype).eps)
-        tightness = jnp.power(jnp.asarray(TIGHTER, dtype), -level)
-        solver = [jnp.maximum(tightness * t, floor) for t in (self.rtol, self.atol)]
+    def tolerances(self, level: int, dtype) -> list[float]:
+        """The four tolerances at a level, floored by the dtype: those of the step size, and of a
+        trajectory at rest."""
+        floor = FLOOR * float(jnp.finfo(dtype).eps)
+        tighter = TIGHTER**-level
+        steps = [max(tighter * t, floor) for t in (self.rtol, self.atol)]
         steady = [
-            slack * 10 if wished is None else jnp.maximum(tightness * wished, floor)
-            for slack, wished in zip(solver, (self.steady_rtol, self.steady_atol), strict=True)
+            10 * step if wished is None else max(tighter * wished, floor)
+            for step, wished in zip(steps, (self.steady_rtol, self.steady_atol), strict=True)
         ]
-        return Tightness(*solver, *steady)
+        return steps + steady
 
     def last_level(self, dtype) -> int:
         """The level at which the tightest of the solver's tolerances is at the floor."""
-        floor = 10 * float(jnp.finfo(dtype).eps)
+        floor = FLOOR * float(jnp.finfo(dtype).eps)
         return max(0, math.ceil(math.log(max(self.rtol, self.atol) / floor) / math.log(TIGHTER)))
 
 
@@ -161,7 +162,3 @@ def as_flow(method: Any) -> Flow:
     if not isinstance(method, Flow):
         _checks.fail("method", "be a Flow", f"is {method!r}", TypeError)
     return method
-
-
-TIGHTER = 100.0
-"""How much tighter the tolerances get where a verdict fails."""

@@ -1,31 +1,24 @@
-"""Fixed points that are proposed, put to the proof: no trajectory is followed.
+"""Proposed fixed points, put to the proof: no trajectory is followed.
 
 The active set of the state proposed has one candidate fixed point. That it lies in its own chamber,
 and that the Jacobian there is Hurwitz, makes it a stable fixed point of the network; in a network
 that has several, it need not be the one that a trajectory reaches.
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from .._devices import filled_up, mesh_for, on_each_device
+from .._batching import cut, first_rows, joined, spans
+from .._types import Device
+from .._workers import in_parallel, workers_beside
 from ..networks import RateNetwork
-from ._blocks import by_active_set, in_ordered_blocks, trapped_in_blocks
-from ._chambers import Chambers, has_table
+from ._driver import certificate_of
 from ._flow import Flow
-from ._journey import Log
-from ._lanes import Queue, in_blocks
-from ._outcome import Outcome
-from ._steps import in_lanes
-from ._whole import Whole
-
-AT_ONCE = 4096
-"""Rows in a block, where there is a table of chambers."""
+from ._speed import chunk_rows
+from .certificates import AbstractCertificate
+from .stepping import Queue
 
 
 def verify(
@@ -33,48 +26,26 @@ def verify(
 ) -> tuple[Float[Array, "m n"], Bool[Array, " m"]]:
     """The fixed points in the chambers of these states, and which of them are proven to be stable
     ones. `network` is threshold-linear; rows that are not finite are never verified."""
-    mesh = mesh_for(inputs)
+    home = next(iter(inputs.devices()))
+    size = chunk_rows(network.num_neurons, len(inputs), home.platform)
+    certificate = certificate_of(network, flow)
 
-    def run(network, inputs, x):
-        return _verify(network, inputs, x, flow, mesh)
+    def work(span: tuple[int, int], device: Device):
+        i, proposed = (cut(rows, span, size, device) for rows in (inputs, x))
+        return first_rows(_verify(network, certificate, i, proposed), span[1] - span[0])
 
-    return filled_up(run, mesh, network, (inputs, x))
+    parts = in_parallel(work, spans(len(inputs), size), workers_beside(home))
+    return joined(parts, home)
 
 
 @eqx.filter_jit
-def _verify(network, inputs, x, flow: Flow, mesh: Mesh | None):
+def _verify(
+    network: RateNetwork,
+    certificate: AbstractCertificate,
+    inputs: Float[Array, "m n"],
+    x: Float[Array, "m n"],
+) -> tuple[Float[Array, "m n"], Bool[Array, " m"]]:
     with jax.default_matmul_precision("highest"):
-        return on_each_device(partial(_on_one_device, flow=flow), mesh)(network, inputs, x)
-
-
-def _on_one_device(network, inputs, x, flow: Flow):
-    finite = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x), axis=1)
-    band = flow.marginal_abscissa(network)
-    log = Log.start(x, jnp.ones(len(x), x.dtype))
-    queue = Queue.where(finite)
-
-    def proven(part: Log, target, stable) -> Log:
-        verdict = jnp.where(stable, 1 + Outcome.STABLE, 0)
-        return part.replace(jnp.where(stable[:, None], target, part.x), verdict=verdict)
-
-    if has_table(network):
-        chambers, lanewise = Chambers(network, band), in_lanes(network)
-
-        def treat(log: Log, rows) -> Log:
-            part, i = log.take(rows), inputs.at[rows].get(mode="clip").T
-            index, target, room = chambers.point(lanewise, lanewise.drive(part.x.T, i) > 0, i)
-            stable = chambers.trapping[index] & jnp.all(room > 0, axis=0)
-            return log.put(rows, proven(part, target.T, stable))
-
-        log = in_blocks(queue, AT_ONCE, treat, log)
-    else:
-        whole = Whole(network, band)
-
-        def arrive(size, sigma, part: Log, i) -> Log:
-            _, stable, target = trapped_in_blocks(network, size, sigma, part.x, i, whole)
-            return proven(part, target, stable)
-
-        log = in_ordered_blocks(
-            network, inputs, log, by_active_set(network, inputs, log, queue), arrive
-        )
-    return log.x, log["verdict"] > 0
+        finite = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x), axis=1)
+        proof = certificate.prove(network, x, inputs, Queue.where(finite), finite)
+        return jnp.where(proof.stable[:, None], proof.point, x), proof.stable

@@ -1,8 +1,8 @@
-"""What is settled: rate networks, their transfer functions, their weights, and other dynamics.
+"""Rate networks, their transfer functions and weight matrices, and other dynamics.
 
-A `RateNetwork` holds the equation of motion and nothing about how it is solved.
-The builders return ordinary `RateNetwork`s; each documents its weight matrix. `AbstractDynamics` is
-what any other equation of motion subclasses.
+A `RateNetwork` holds the equation of motion, and nothing about its solution. The builders return
+ordinary `RateNetwork`s; each documents its weight matrix. Any other equation of motion subclasses
+`AbstractDynamics`.
 """
 
 from ._connectivity import (

@@ -44,16 +44,16 @@ def partitioned(
     **Arguments:**
 
     - `partitions`: number of neurons in each partition.
-    - `w_e`: weight between neurons of one partition, themselves included.
-    - `w_i`: weight from the inhibitory neuron to every excitatory one, given positive.
-    - `w_ei`: weight from every excitatory neuron to the inhibitory one; `w_e` if absent.
+    - `w_e`: weight between neurons of the same partition, self-connections included.
+    - `w_i`: weight from the inhibitory neuron to every excitatory neuron, given positive.
+    - `w_ei`: weight from every excitatory neuron to the inhibitory neuron; `w_e` if absent.
     - `w_ii`: the inhibitory neuron's weight onto itself, given positive; `w_i` if
       absent. With `w_ii=0.0` about half of all inputs have no stable fixed point.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
     **Returns:** a `RateNetwork` of sum(partitions) + 1 neurons.
 
-    **Raises:** `ValueError` for no partition, an empty one, or a negative weight.
+    **Raises:** `ValueError` for no partition, an empty partition, or a negative weight.
 
     **Example:**
 
@@ -98,7 +98,7 @@ def two_neuron(
     **Arguments:**
 
     - `w_self`: s, one number for both neurons or one for each.
-    - `w_cross`: c_1, from neuron 2 to 1, and c_2, from neuron 1 to 2; or one number.
+    - `w_cross`: c_1, from neuron 2 to 1, and c_2, from neuron 1 to 2; or one number for both.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
     **Returns:** a `RateNetwork` of two partitions, one neuron each.
@@ -139,7 +139,7 @@ def ring(
     r"""A ring of neurons, W_jk = (w_0 + w_1 cos(theta_j - theta_k)) / n.
 
     theta_j = 2 pi j / n is the preferred direction of neuron j. A threshold-linear
-    ring answers a weakly tuned input with a bump of activity when w_1 > 2.
+    ring responds to a weakly tuned input with a bump of activity when w_1 > 2.
 
     **Arguments:**
 
@@ -186,9 +186,9 @@ def random_ei(
 ) -> RateNetwork:
     r"""A random balanced network that obeys Dale's law.
 
-    Each pair is connected with probability p. An excitatory source (the first
-    round(f n) neurons) has weight J, an inhibitory one -J f / (1 - f), so that the
-    mean input is zero, and J is such that the bulk of the eigenvalues of W fills a
+    Each pair is connected with probability p. Excitatory sources (the first
+    round(f n) neurons) have weight J, inhibitory sources -J f / (1 - f), so that the
+    mean input is zero. J is chosen so that the bulk of the eigenvalues of W fills a
     disc of radius `gain`:
 
     $$g^2 = n p (1 - p) J^2 \left( f + \frac{f^2}{1 - f} \right), \qquad g = \text{gain}.$$
@@ -199,7 +199,7 @@ def random_ei(
 
     - `n`: number of neurons, at least 2.
     - `key`: PRNG key of the connections.
-    - `gain`: radius of the bulk, positive.
+    - `gain`: radius of the disc, positive.
     - `density`: p, between 0 and 1.
     - `excitatory`: f, the share of excitatory neurons, between 0 and 1.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
@@ -252,21 +252,21 @@ def from_graph(
     $$W_{jk} = \begin{cases} 0 & j = k \\ -1 + \epsilon & \text{edge from } k \text{ to } j \\
     -1 - \delta & \text{otherwise} \end{cases}$$
 
-    It is usually driven by one positive input for all neurons. The three-cycle has
-    no stable fixed point and a limit cycle.
+    The networks are usually given the same positive input for all neurons. The three-cycle has
+    a limit cycle and no stable fixed point.
 
     **Arguments:**
 
     - `adjacency`: shape `(n, n)`, of 0 and 1 (or bool); `adjacency[j, k]` is the edge
-      from k to j, so that the row is the target, as everywhere in this package.
-    - `epsilon`, `delta`: the legal range is delta > 0 and
+      from k to j: the row is the target, as everywhere in this package.
+    - `epsilon`, `delta`: parameters of the weights, in the legal range delta > 0 and
       0 < epsilon < delta / (delta + 1).
     - `bias`, `tau`, `convention`: as for `RateNetwork`.
 
     **Returns:** a `RateNetwork`, threshold-linear, of n neurons.
 
     **Raises:** `ValueError` outside the legal range, for an adjacency that is not
-    square, holds other values than 0 and 1, or has edges from a neuron to itself.
+    square, has values other than 0 and 1, or has edges from a neuron to itself.
 
     Morrison, Degeratu, Itskov and Curto, SIAM J. Appl. Dyn. Syst. 23:855 (2024),
     doi:10.1137/22M1541666.
@@ -289,7 +289,7 @@ def from_graph(
         _checks.fail("adjacency", "hold only 0 and 1", "holds other values")
     if np.diagonal(edges).any():
         _checks.fail("adjacency", "have a zero diagonal", "has edges from a neuron to itself")
-    if _checks.is_known(delta) and _checks.is_known(epsilon):
+    if _checks.is_concrete(delta) and _checks.is_concrete(epsilon):
         limit = _checks.number("delta", delta, above=0.0)
         _checks.number("epsilon", epsilon, above=0.0, below=limit / (limit + 1))
     delta, epsilon = _checks.scalar("delta", delta), _checks.scalar("epsilon", epsilon)

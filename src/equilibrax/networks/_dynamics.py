@@ -1,4 +1,4 @@
-"""What can be settled: an equation of motion for one state and one input."""
+"""`AbstractDynamics`: an equation of motion for one state and one input."""
 
 import abc
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from .._types import Matrix, Scalar, Vector
 class AbstractDynamics(eqx.Module):
     r"""An equation of motion $\dot x = f(x, i)$ for a state x, shape (n,), and an input i.
 
-    Subclass it to settle dynamics of your own, written for one state and one input.
+    Subclass it for dynamics of your own, written for one state and one input.
 
     - `tau`: the time constants, shape (n,), or one number for all components. The residual of
-      a fixed point is max_j |tau_j dx_j/dt|, in the units of x; `Flow` counts its default
-      end of time in them.
-    - `vector_field`: f, in Diffrax's signature. It must not depend on t, and must be smooth
-      where trajectories come to rest: Newton's method and the eigenvalues of its Jacobian decide.
+      a fixed point is max_j |tau_j dx_j/dt|, in the units of x; the default end of time in `Flow`
+      is a multiple of them.
+    - `vector_field`: f, in Diffrax's signature. It must not depend on t, and must be smooth at
+      fixed points, for Newton's method and the eigenvalues of its Jacobian.
     - `rates`: the output at state x, a vector of any length; x itself if not overridden.
-    - `scale`, `num_inputs`: see there; for most, the defaults will do.
+    - `scale`, `num_inputs`: as documented below; the defaults suit most dynamics.
 
-    Arrays among the fields are leaves, that `find_fixed_points` is differentiable in.
+    Arrays among the fields are leaves, and `find_fixed_points` is differentiable in them.
 
     **Example:**
 
@@ -61,21 +61,21 @@ class AbstractDynamics(eqx.Module):
 
     @property
     def num_inputs(self) -> int:
-        """The length of an input, where one is to be drawn; n if not overridden."""
+        """The length of an input, for drawing inputs; n if not overridden."""
         return self.num_neurons
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the time constants, and so of all else."""
+        """The dtype of the time constants, states and inputs."""
         return self.tau.dtype
 
     @property
     def fastest(self) -> Scalar:
-        """A time in which little can change, of which the first step's size is a share."""
+        """A time in which the state changes little; the first step is a fraction of it."""
         return jnp.min(self.tau) / 10
 
     def astype(self, dtype) -> Self:
-        """The same with every floating-point array in `dtype`."""
+        """A copy with every floating-point array in `dtype`."""
         arrays, rest = eqx.partition(self, eqx.is_inexact_array)
         return eqx.combine(jax.tree.map(lambda a: a.astype(dtype), arrays), rest)
 
@@ -88,25 +88,25 @@ class AbstractDynamics(eqx.Module):
         return jax.jacfwd(self.vector_field, argnums=1)(jnp.zeros((), x.dtype), x, i)
 
     def scale(self, x0: Vector, i: Float[Array, " k"]) -> Scalar:
-        """The problem's scale, in whose units absolute tolerances and the divergence bound are:
-        max(1, |x0|, |i|). Override it where the state's own unit is not about 1."""
+        """The unit of absolute tolerances and of the divergence bound: max(1, |x0|, |i|). Override
+        it where typical states are not about 1."""
         return jnp.maximum(largest(x0, i), 1)
 
     def magnitude(self, x: Vector, i: Float[Array, " k"]) -> Vector:
-        """The sizes of the terms that each component of `drift` is the sum of: what its rounding
-        is measured by. From the derivatives, as if it were linear."""
+        """Sum of the absolute values of the terms of each component of `drift`, which bounds its
+        rounding error. The terms are those of the linearisation."""
         by_x = jnp.abs(self.jacobian(x, i) * self.tau[:, None])
         by_i = jnp.abs(jax.jacfwd(self.drift, argnums=1)(x, i))
         return by_x @ jnp.abs(x) + by_i @ jnp.abs(i) + jnp.abs(x)
 
 
 def largest(*values: Array) -> Scalar:
-    """The largest size of any number in these arrays; 0 if there is none."""
+    """The largest absolute value in these arrays; 0 if all are empty."""
     return jnp.max(jnp.abs(jnp.concatenate([v.ravel() for v in values])), initial=0.0)
 
 
 class PlainDynamics(AbstractDynamics):
-    """A function of (t, x, i), with time constants of its own."""
+    """Dynamics from a function of (t, x, i), an output function and time constants."""
 
     function: Callable
     output: Callable
@@ -126,18 +126,20 @@ def _same(x: Array) -> Array:
 def as_dynamics(
     name: str, value: Any, width: int | None = None, dtype: Any = None
 ) -> AbstractDynamics:
-    """Dynamics of which n is known: a user's own as they are, a plain function or one with a
-    single time constant with `width` of them, in `dtype` where they have none.
+    """Dynamics with an array of n time constants.
 
-    **Raises:** `TypeError` for anything else; `ValueError` for time constants of another
-    shape, or that are not positive.
+    `AbstractDynamics` with n time constants are returned as they are. A single time constant is
+    repeated `width` times; a plain function gets `width` time constants of 1, in `dtype`.
+
+    **Raises:** `TypeError` for other values; `ValueError` for time constants of another shape, or
+    that are not positive.
     """
     if not isinstance(value, AbstractDynamics):
         if not callable(value) or isinstance(value, type) or width is None:
             must = "be a RateNetwork or other AbstractDynamics"
             must += "" if width is None else ", or a function of (t, x, i)"
             _checks.fail(name, must, f"is {value!r}", TypeError)
-        # A Partial is a pytree without leaves, that carries a plain function as its type.
+        # A Partial makes a plain function part of the pytree's structure, without leaves.
         function = value if isinstance(value, eqx.Module) else jax.tree_util.Partial(value)
         return PlainDynamics(
             function=cast(Callable, function),
@@ -158,9 +160,9 @@ def as_dynamics(
 
 
 def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -> None:
-    """The vector field takes a state of n components and an input of this many, and gives n.
+    """Require a vector field from n components and `num_inputs` inputs to n components.
 
-    **Raises:** `ValueError` or `TypeError` where it does not, before anything is solved.
+    **Raises:** `ValueError` or `TypeError`, by tracing alone.
     """
     n, dtype = dynamics.num_neurons, dynamics.dtype
     place = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (n,), (num_inputs,))]

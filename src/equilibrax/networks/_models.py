@@ -1,4 +1,4 @@
-"""Models of the literature: two as dynamics of their own, two as rate networks."""
+"""Models from the literature: two `AbstractDynamics`, and two builders of `RateNetwork`s."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,13 +26,13 @@ class WilsonCowan(AbstractDynamics):
 
     **Arguments:**
 
-    - `c`: the couplings (c_1, c_2, c_3, c_4). The defaults are those of the limit cycle of
-      Fig. 11, found with P = 1.25, Q = 0.
+    - `c`: the couplings (c_1, c_2, c_3, c_4). The defaults are from Fig. 11, with a limit cycle
+      at P = 1.25, Q = 0.
     - `slope`, `threshold`: a and theta of the two populations.
     - `refractory`: r of the two populations.
     - `tau`: time constants, positive.
 
-    **Raises:** `ValueError` for shapes other than these, or numbers that are not finite.
+    **Raises:** `ValueError` for other shapes, or numbers that are not finite.
 
     Wilson and Cowan, Biophysical Journal 12:1 (1972), doi:10.1016/S0006-3495(72)86068-5.
 
@@ -69,7 +69,7 @@ class WilsonCowan(AbstractDynamics):
     def vector_field(self, t: Any, x: Vector, i: Vector) -> Vector:
         """dx/dt of the equations above."""
         del t
-        # Nothing is felt at rest, S(0) = 0.
+        # S(0) = 0.
         silent = jax.nn.sigmoid(-self.slope * self.threshold)
         signs = jnp.asarray([1, -1], x.dtype)
         u = (self.c.reshape(2, 2) * signs) @ x + i
@@ -78,7 +78,7 @@ class WilsonCowan(AbstractDynamics):
 
 
 class LeakyRNN(AbstractDynamics):
-    r"""The recurrent network of machine learning, in continuous time; k inputs, n units.
+    r"""The recurrent network of machine learning, in continuous time, with k inputs and n units.
 
     $$\tau \dot x = -x + W \phi(x) + B i + b, \qquad r = \phi(x).$$
 
@@ -86,11 +86,11 @@ class LeakyRNN(AbstractDynamics):
 
     - `weights`: W, shape `(n, n)`; the row is the target.
     - `input_weights`: B, shape `(n, k)`.
-    - `bias`: b, a scalar or shape `(n,)`. It is added, other than a `RateNetwork`'s threshold.
+    - `bias`: b, a scalar or shape `(n,)`. It is added, while a `RateNetwork` subtracts its bias.
     - `tau`: time constants, a positive scalar or shape `(n,)`.
     - `transfer`: phi, elementwise.
 
-    **Raises:** `ValueError` for other shapes, and numbers that are not finite.
+    **Raises:** `ValueError` for other shapes, or numbers that are not finite.
 
     Sussillo and Barak, Neural Computation 25:626 (2013), doi:10.1162/NECO_a_00409.
 
@@ -140,7 +140,7 @@ class LeakyRNN(AbstractDynamics):
 
     @property
     def num_inputs(self) -> int:
-        """k."""
+        """k, the number of inputs."""
         return self.input_weights.shape[1]
 
     def vector_field(self, t: Any, x: Vector, i: Float[Array, " k"]) -> Vector:
@@ -170,9 +170,9 @@ def supralinear(
 
     $$\tau_I \dot I = -I + k \, [w_{ie} E - w_{ii} I + i_I]_+^p$$
 
-    Weak inputs are amplified supralinearly. From some input on, excitation alone would be
-    unstable, k p u^(p-1) w_ee > 1 with u its drive, and inhibition stabilises it: there more input
-    to the inhibitory population lowers its own rate.
+    Weak inputs are amplified supralinearly. Above some input, with k p u^(p-1) w_ee > 1 at the
+    drive u, excitation alone would be unstable, and inhibition stabilises it: more input to the
+    inhibitory population then lowers its own rate.
 
     **Arguments:**
 
@@ -184,8 +184,8 @@ def supralinear(
 
     **Raises:** `ValueError` for a negative weight; otherwise as `power_law` and `RateNetwork`.
 
-    Ahmadian, Rubin and Miller, Neural Computation 25:1994 (2013), doi:10.1162/NECO_a_00472, whose
-    numbers the defaults are.
+    Ahmadian, Rubin and Miller, Neural Computation 25:1994 (2013), doi:10.1162/NECO_a_00472. The
+    defaults are theirs.
 
     **Example:**
 
@@ -208,12 +208,13 @@ def hopfield(patterns: Any, gain: float = 2.0, *, tau: float | Array = 1.0) -> R
     $$\tau \dot x = -x + W \tanh(x) + i, \qquad
     W = \frac{g}{n} \left( \sum_{p=1}^{P} \xi_p \xi_p^\top - P I \right)$$
 
-    A stored pattern is the sign of the rates at its fixed point. Start near it, with i = 0.
+    The signs of the rates at a fixed point are the stored pattern. Start near the pattern, with
+    i = 0, to retrieve it.
 
     **Arguments:**
 
     - `patterns`: xi, shape `(P, n)`, of -1 and 1.
-    - `gain`: positive; above 1 the patterns are stable, if they are few and hardly alike.
+    - `gain`: g, positive; above 1 the patterns are stable if they are few and nearly orthogonal.
     - `tau`: time constants.
 
     **Returns:** a `RateNetwork` of n neurons.
@@ -247,7 +248,7 @@ def hopfield(patterns: Any, gain: float = 2.0, *, tau: float | Array = 1.0) -> R
 
 
 def _numbers(name: str, value: Any, count: int) -> Array:
-    """That many finite numbers."""
+    """Require an array of `count` finite numbers."""
     value = _checks.floating(name, value)
     if value.shape != (count,):
         _checks.fail(name, f"have shape ({count},)", f"has shape {value.shape}")

@@ -1,7 +1,4 @@
-"""The rate network and its three conventions.
-
-Their equations of motion are in this file; other dynamics are in `_models` or a user's own.
-"""
+"""`RateNetwork`, and the equations of motion of its three conventions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
@@ -35,14 +32,14 @@ class RateNetwork(AbstractDynamics):
     - `tau`: time constants $\tau$, a positive scalar or shape `(n,)`, in time.
     - `transfer`: $\phi$, elementwise.
     - `convention`: one of the three above.
-    - `partitions`: sizes of the groups of neurons that compete, listed from neuron
-      0 on; what `winner` compares. Builders set it, the dynamics do not read it.
+    - `partitions`: sizes of the groups of neurons that compete, from neuron 0 on, for `winner`
+      and other metrics. Builders set it; the dynamics do not depend on it.
 
     **Raises:** `ValueError` for weights that are not square or not finite, for a
     time constant that is not positive, for an unknown convention or transfer;
     `TypeError` for integer, complex or half-precision arrays.
 
-    The arrays are leaves: `jax.grad`, `jax.vmap` and `eqx.tree_at` reach them.
+    The arrays are leaves, for `jax.grad`, `jax.vmap` and `eqx.tree_at`.
 
     **Example:**
 
@@ -104,17 +101,18 @@ class RateNetwork(AbstractDynamics):
 
     @property
     def is_threshold_linear(self) -> bool:
-        """Whether the state space splits into chambers with linear flow."""
+        """Whether the transfer function is threshold-linear, so that the state space divides into
+        chambers with linear flow."""
         return isinstance(self.transfer, ThresholdLinear)
 
     @property
     def fastest(self) -> Scalar:
-        """The fastest time scale that the weights allow."""
+        """An estimate of the fastest time scale, from the weights."""
         strength = jnp.max(jnp.sum(jnp.abs(self.weights), axis=1))
         return jnp.min(self.tau) / (1 + strength)
 
     def drive(self, x: Vector, i: Vector) -> Vector:
-        """u, what the transfer function is applied to at state x and input i."""
+        """The argument u of the transfer function at state x and input i."""
         if self.convention == "voltage":
             return x - self.bias
         if self.convention == "activity":
@@ -126,7 +124,7 @@ class RateNetwork(AbstractDynamics):
         return self.drift_at(self.transfer(self.drive(x, i)), x, i)
 
     def drift_at(self, phi: Vector, x: Vector, i: Vector) -> Vector:
-        r"""$\tau \dot x$ where the transfer function has these values."""
+        r"""$\tau \dot x$ for the values `phi` of the transfer function."""
         if self.convention == "voltage":
             return -x + self.weights @ phi + i
         if self.convention == "activity":
@@ -147,8 +145,8 @@ class RateNetwork(AbstractDynamics):
         return jax.nn.relu(x)
 
     def state_of(self, rates: Vector, i: Vector) -> Vector:
-        """A state at rest on these rates, as far as they tell: under `"voltage"`, a silent neuron
-        is anywhere below its threshold, here by one; under `"recurrent"`, at its input."""
+        """A state with these rates. The state of a silent neuron is not determined by its rate:
+        under `"voltage"` it is set to its threshold minus 1, under `"recurrent"` to its input."""
         if self.convention == "voltage":
             return self.bias + jnp.where(rates > 0, rates, -1)
         if self.convention == "activity":
@@ -165,7 +163,7 @@ class RateNetwork(AbstractDynamics):
         return self.linearised(slope) / self.tau[:, None]
 
     def linearised(self, slope: Vector) -> Matrix:
-        """T J, the derivative of `drift`, where phi has these slopes."""
+        """T J, the derivative of `drift`, for these slopes of phi."""
         if self.convention == "voltage":
             gain = self.weights * slope[None, :]
         else:
@@ -173,16 +171,16 @@ class RateNetwork(AbstractDynamics):
         return gain - jnp.eye(self.num_neurons, dtype=gain.dtype)
 
     def scale(self, x0: Vector, i: Vector) -> Scalar:
-        """max(|x0|, |i|, |b|); at least 1 where the transfer function has a unit of its own, and 1
-        in place of 0 where it has none."""
+        """max(|x0|, |i|, |b|), and 1 in place of 0. For a transfer function that is not
+        threshold-linear, and so has a scale of its own, at least 1."""
         size = largest(x0, i, self.bias)
         if self.is_threshold_linear:
             return jnp.where(size > 0, size, 1)
         return jnp.maximum(size, 1)
 
     def magnitude(self, x: Vector, i: Vector) -> Vector:
-        """The sizes of all terms that enter `drift`: those of its linearisation, so that a steep
-        transfer function counts, and those of the equation itself."""
+        """Sum of the absolute values of the terms of `drift`. The terms are those of the
+        linearisation, which a steep transfer function enlarges, and those of the equation."""
         linear = jnp.abs(self.jacobian(x, i) * self.tau[:, None])
         size = jnp.abs(x) + jnp.abs(self.bias)
         phi = jnp.abs(self.transfer(self.drive(x, i)))
@@ -190,5 +188,5 @@ class RateNetwork(AbstractDynamics):
 
 
 def is_threshold_linear(dynamics: Any) -> TypeGuard["RateNetwork"]:
-    """Whether the state space splits into chambers with linear flow."""
+    """Whether the dynamics are a threshold-linear `RateNetwork`."""
     return isinstance(dynamics, RateNetwork) and dynamics.is_threshold_linear

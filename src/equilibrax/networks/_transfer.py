@@ -1,9 +1,8 @@
 """Transfer functions: from drive to rate, elementwise.
 
-A transfer function is an Equinox module, so its parameters are leaves that can
-be differentiated and swept, and two equal ones share a compiled program. Any
-elementwise JAX function may stand in their place, or a callable Equinox module whose
-parameters are arrays.
+A transfer function is an Equinox module: its parameters are leaves, which can be differentiated
+and swept, and equal transfer functions share a compiled program. Networks also accept any
+elementwise JAX function, or a callable Equinox module whose parameters are arrays.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from .._types import Scalar
 
 
 class AbstractTransfer(eqx.Module):
-    """phi: drive to rate, elementwise, any shape."""
+    """A function phi from drive to rate, elementwise, for arrays of any shape."""
 
     name: ClassVar[str] = ""
 
@@ -28,7 +27,7 @@ class AbstractTransfer(eqx.Module):
         raise NotImplementedError
 
     def derivative(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
-        """phi'(u), by automatic differentiation; at the kinks of ours, that from below."""
+        """phi'(u), by automatic differentiation; at a kink, the left derivative."""
         return jax.jvp(self.__call__, (u,), (jnp.ones_like(u),))[1]
 
 
@@ -52,7 +51,7 @@ class ThresholdLinear(AbstractTransfer):
 
 
 class PowerLaw(AbstractTransfer):
-    """phi(u) = gain * max(u, 0) ** exponent, of the supralinear networks.
+    """phi(u) = gain * max(u, 0) ** exponent, of supralinear networks.
 
     Ahmadian, Rubin and Miller, Neural Computation 25:1994 (2013),
     doi:10.1162/NECO_a_00472.
@@ -71,7 +70,7 @@ class PowerLaw(AbstractTransfer):
         )
 
     def __call__(self, u):
-        # Both branches of a `where` are differentiated: keep log(0) out of the power.
+        # Both branches of `where` are differentiated, and u = 0 would give log(0) in the power.
         active = u > 0
         base = jnp.where(active, u, jnp.ones_like(u))
         power = base ** self.exponent.astype(u.dtype)
@@ -117,16 +116,16 @@ class Tanh(AbstractTransfer):
 
 
 class Elementwise(AbstractTransfer):
-    """A user's own elementwise function. Two of them are equal when the function is.
+    """A user's elementwise function; equal functions give equal transfer functions.
 
-    The arrays of a callable module are leaves, as the parameters of `PowerLaw` are.
+    The arrays of a callable module are leaves, like the parameters of `PowerLaw`.
     """
 
     name: ClassVar[str] = "elementwise"
     function: Callable
 
     def __init__(self, function: Callable):
-        # A Partial is a pytree without leaves, that carries a plain function as its type.
+        # A Partial makes a plain function part of the pytree's structure, without leaves.
         if not isinstance(function, eqx.Module):
             function = jax.tree_util.Partial(function)
         self.function = cast(Callable, function)
@@ -141,7 +140,7 @@ tanh = Tanh()
 
 
 def power_law(gain: float | Array = 1.0, exponent: float | Array = 2.0) -> PowerLaw:
-    """The transfer function phi(u) = gain * max(u, 0) ** exponent, of the supralinear networks.
+    """The transfer function phi(u) = gain * max(u, 0) ** exponent of supralinear networks.
 
     **Arguments:**
 
@@ -167,11 +166,14 @@ def power_law(gain: float | Array = 1.0, exponent: float | Array = 2.0) -> Power
 
 
 TRANSFERS = {kind.name: kind for kind in (ThresholdLinear, PowerLaw, Sigmoid, Tanh)}
-"""The transfer functions that can be named in a file."""
+"""The transfer functions that can be stored in a file, by name."""
 
 
 def as_transfer(transfer: AbstractTransfer | Callable) -> AbstractTransfer:
-    """A transfer function of ours, or a user's elementwise function wrapped as one."""
+    """Return a transfer function as it is, or wrap a user's elementwise function.
+
+    **Raises:** `ValueError` for a function that is not elementwise.
+    """
     if isinstance(transfer, AbstractTransfer):
         return transfer
     if not callable(transfer) or isinstance(transfer, type):
@@ -191,7 +193,7 @@ def as_transfer(transfer: AbstractTransfer | Callable) -> AbstractTransfer:
         if elementwise:
             slopes = jax.jacfwd(wrapped)(probe)
             cross = slopes * (1 - np.eye(3))
-            elementwise = not _checks.is_known(cross) or not np.any(cross)
+            elementwise = not _checks.is_concrete(cross) or not np.any(cross)
     except Exception as error:
         must = "map an array of drives to an array of rates"
         _checks.fail("transfer", must, f"calling it failed: {error}")

@@ -1,8 +1,8 @@
-"""Many inputs: their distributions, and the pairs (input, fixed point) that train.
+"""Samples: distributions of inputs, and pairs (input, fixed point) for training.
 
-`_inputs` draws, `_sample` settles and keeps what is stable, `_live` stands for pairs that are not
-kept. `_store` keeps them on disk: `_header` says with which settings, `_shards` holds the rows,
-`_mesh` knows the devices and hosts.
+`_inputs` draws inputs, `_sampler` settles them, `_sample` keeps the stable ones, and `_live`
+describes pairs that are settled during training. `_store` writes pairs to disk: `_header` holds the
+settings, `_shards` the rows, and `_counts` adds up outcomes.
 """
 
 from ._header import arguments_of as arguments_of

@@ -1,4 +1,4 @@
-"""What the samples of a store are a function of, as settings; and back."""
+"""The settings that determine the samples of a store, and objects rebuilt from them."""
 
 import os
 from pathlib import Path
@@ -23,11 +23,11 @@ READABLE = {
         RateNetwork, LeakyRNN, WilsonCowan, *TRANSFERS.values(), UniformCube, Gaussian, Flow
     )
 }  # fmt: skip
-"""The classes that a store's settings can be turned back into."""
+"""The classes that can be rebuilt from settings, by name."""
 
 
 def settings_of(network, inputs, n, key, method, keep, size) -> dict[str, Any]:
-    """Everything that the samples depend on, by name."""
+    """All settings that determine the samples, by name."""
     return {
         **versions(),
         "draws": n,
@@ -41,7 +41,7 @@ def settings_of(network, inputs, n, key, method, keep, size) -> dict[str, Any]:
 
 
 def settings_of_network(network: AbstractDynamics) -> dict[str, Any]:
-    """Its parameters, and the equation that they stand in."""
+    """A network's parameters, and a digest of its equation."""
 
     def equation(network, x, i):
         return network.vector_field(jnp.zeros((), x.dtype), x, i), network.rates(x)
@@ -51,7 +51,7 @@ def settings_of_network(network: AbstractDynamics) -> dict[str, Any]:
 
 
 def settings_of_inputs(inputs: AbstractInputs, network: AbstractDynamics) -> dict[str, Any]:
-    """A distribution's parameters, and how it draws."""
+    """A distribution's parameters, and a digest of its `draw`."""
 
     def draw(inputs, key):
         return inputs.draw(key, network.num_inputs, network.dtype)
@@ -61,12 +61,12 @@ def settings_of_inputs(inputs: AbstractInputs, network: AbstractDynamics) -> dic
 
 
 def num_shards(settings: dict[str, Any]) -> int:
-    """How many shards there are in the end."""
+    """Number of shards of a complete store."""
     return -(-settings["draws"] // settings["shard_size"])
 
 
 def network_of(folder: Path, settings: dict[str, Any], given: Any) -> AbstractDynamics:
-    """The network that these settings hold, or the one that is given, if it is the same."""
+    """The network rebuilt from the settings, or `given`, which must agree with them."""
     if given is not None:
         network = as_dynamics("network", given)
         refuse_difference(folder, settings, {**settings, **settings_of_network(network)})
@@ -78,10 +78,10 @@ def network_of(folder: Path, settings: dict[str, Any], given: Any) -> AbstractDy
 
 
 def arguments_of(path: str | os.PathLike) -> dict[str, Any]:
-    """The arguments that `sample_to_store` was called with, to call it again.
+    """The arguments of the call of `sample_to_store` that wrote a store.
 
-    **Raises:** `FileNotFoundError`; `ValueError` for a folder that is not a store, whose settings
-    are damaged, or hold a class or a function of a user's own.
+    **Raises:** `FileNotFoundError`; `ValueError` for a folder that is not a store, or whose
+    settings are damaged or contain a user's class or function.
     """
     settings, _ = read_settings(Path(path), STORE)
     objects = ("network", "inputs", "method", "key")

@@ -1,7 +1,7 @@
 """Distributions of inputs.
 
-Input k depends on the key and k alone, whatever the batch size, so that any part of a
-sample can be drawn again by itself.
+Input k depends on the key and k alone, not on the batch size, so that any part of a sample can be
+drawn again by itself.
 """
 
 import equinox as eqx
@@ -17,9 +17,9 @@ from .._types import Vector
 class AbstractInputs(eqx.Module):
     """A distribution of network inputs.
 
-    Subclass it with a distribution of your own: input k is what `draw` makes of a key of its own,
-    that depends on the sample's key and k alone. Override `check` where not every length will do.
-    Arrays among the fields are its parameters.
+    Subclass it for a distribution of your own. For input k, `draw` gets a key that depends on the
+    sample's key and k alone. Override `check` if the distribution does not suit every length of
+    input. Arrays among the fields are its parameters.
 
     **Example:**
 
@@ -40,7 +40,7 @@ class AbstractInputs(eqx.Module):
         raise NotImplementedError
 
     def check(self, n: int) -> None:
-        """Raise `ValueError` if this distribution cannot feed n neurons."""
+        """Raise `ValueError` if the distribution has no inputs of length n."""
 
 
 class UniformCube(AbstractInputs):
@@ -48,10 +48,10 @@ class UniformCube(AbstractInputs):
 
     **Arguments:**
 
-    - `low`, `high`: scalars or shape `(n,)`, in the units of the input, low below high
-      or, for an input that is held fixed, equal to it.
+    - `low`, `high`: scalars or shape `(n,)`, in the units of the input, low below high, or equal
+      to it for a constant input.
 
-    **Raises:** `ValueError` for bounds that are not finite or the wrong way round.
+    **Raises:** `ValueError` for bounds that are not finite, or low above high.
 
     **Example:**
 
@@ -75,7 +75,7 @@ class UniformCube(AbstractInputs):
             _checks.finite(name, bound)
         if self.low.ndim == self.high.ndim == 1 and self.low.shape != self.high.shape:
             _checks.fail("high", f"have shape {self.low.shape}", f"has shape {self.high.shape}")
-        if _checks.is_known(self.low):
+        if _checks.is_concrete(self.low):
             least = np.asarray(self.low)
             _checks.values("high", self.high, "be at least `low` everywhere", lambda v: v >= least)
 
@@ -132,14 +132,14 @@ class Gaussian(AbstractInputs):
 def draw_inputs(
     distribution: AbstractInputs, key: Array, indices: UInt32[Array, " m"], n: int, dtype
 ) -> Float[Array, "m n"]:
-    """The inputs with these indices."""
+    """Draw the inputs with these indices."""
     draw = lambda k: distribution.draw(jax.random.fold_in(key, k), n, dtype)  # noqa: E731
     return jax.vmap(draw)(indices)
 
 
 def key_of_block(key: Array, block: int) -> Array:
-    """The key of the inputs from block * 2**32 on, which are numbered from 0 again: the key itself
-    for the first block. No distribution of fewer than 2**32 numbers draws from the others' bits.
+    """The key of the inputs from block * 2**32 on, whose indices start at 0 again; for block 0 the
+    key itself. Blocks share no random bits if an input has fewer than 2**32 numbers.
     """
     return jax.random.fold_in(jax.random.fold_in(key, block), 2**32 - 1) if block else key
 
@@ -149,12 +149,12 @@ def mixture_line(
 ) -> Float[Array, "m n"]:
     """Inputs on the line from partition A to partition B, shape `(m, n)`.
 
-    Neurons of the first partition get 1 - mixture, those of the second get mixture, all
-    others get 0.
+    The input is 1 - mixture to neurons of the first partition, mixture to those of the second, and
+    0 to all others.
 
     **Arguments:**
 
-    - `partitions`: the sizes of two partitions at least, listed from neuron 0 on.
+    - `partitions`: sizes of at least two partitions, from neuron 0 on.
     - `n`: the length of an input.
     - `mixture`: shape `(m,)`, from 0 for A to 1 for B.
 

@@ -5,21 +5,24 @@ import itertools
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int
 
 from .. import _checks
+from .._batching import joined
 from .._progress import progress_bar
-from ..fixed_points import Flow, Outcome, find_fixed_points
+from .._workers import workers_beside
+from ..fixed_points import Flow, Outcome
 from ..fixed_points._flow import as_flow
-from ..fixed_points._outcome import in_words
+from ..fixed_points._result import in_words
 from ..networks import AbstractDynamics, as_dynamics
-from ._inputs import AbstractInputs, draw_inputs
+from ._counts import add_counts
+from ._inputs import AbstractInputs
+from ._sampler import Sampler, count_outcomes, keep_stable
 
-BATCH = 655_360
-"""Numbers in the inputs of one dispatch: the host's loop, and the progress bar, advance by this."""
+ROUND = 64
+"""Chunks that are settled before the inputs without a stable fixed point are discarded."""
 
 
 class Samples(eqx.Module):
@@ -124,23 +127,16 @@ def sample_fixed_points(
     n_draws, key = as_count("n_draws", n_draws, key, keep)
     if n_draws > 2**32:
         _checks.fail("n_draws", "be at most 2**32 in memory", f"is {n_draws}")
-    size = min(max(1, BATCH // network.num_neurons), n_draws)
-    batches, counts = [], {outcome: 0 for outcome in Outcome}
+    sampler = Sampler(network, inputs, key, method, n_draws)
+    size = ROUND * sampler.settler.size
+    workers, parts, counts = workers_beside(sampler.home), [], []
     with progress_bar(n_draws, "settling", "inputs", progress) as bar:
         for first in range(0, n_draws, size):
-            i = _draw(network, inputs, key, jnp.uint32(first), size)
-            found = find_fixed_points(network, i, method=method)
-            # The last batch is drawn whole, so that it has the same compiled program.
-            i, found = jax.tree.map(lambda a: a[: n_draws - first], (i, found))  # noqa: B023
-            for outcome, count in found.counts.items():
-                counts[outcome] += count
-            if keep == "stable" and not bool(found.stable.all()):
-                rows = jnp.flatnonzero(found.stable)
-                i, found = jax.tree.map(lambda a: a[rows], (i, found))  # noqa: B023
-            batches.append((i, found.rates, found.state, found.outcome))
-            bar.update(min(size, n_draws - first))
-    columns = [jnp.concatenate(parts) for parts in zip(*batches, strict=True)]
-    return Samples(*columns, drawn=n_draws, counts=counts, network=network)
+            columns = sampler(first, min(size, n_draws - first), workers, bar.update)
+            counts.append(count_outcomes(columns))
+            parts.append(keep_stable(columns) if keep == "stable" else columns)
+    columns = joined(parts, sampler.home)
+    return Samples(**columns, drawn=n_draws, counts=add_counts(*counts), network=network)
 
 
 def as_plan(network: Any, inputs: Any, method: Any) -> tuple[AbstractDynamics, Flow]:
@@ -160,18 +156,6 @@ def as_count(name: str, n: Any, key: Any, keep: Any) -> tuple[int, Array]:
     if keep not in ("stable", "all"):
         _checks.fail("keep", "be 'stable' or 'all'", f"is {keep!r}")
     return n, _checks.key(key)
-
-
-@eqx.filter_jit
-def _draw(
-    network: AbstractDynamics,
-    inputs: AbstractInputs,
-    key: Array,
-    first: UInt32[Array, ""],
-    size: int,
-) -> Float[Array, "m k"]:
-    indices = first + jnp.arange(size, dtype=jnp.uint32)
-    return draw_inputs(inputs, key, indices, network.num_inputs, network.dtype)
 
 
 def split(samples: Samples, sizes: tuple[int, ...]) -> list[Samples]:

@@ -8,9 +8,7 @@ Shard k holds the inputs k * shard_size and on, and is a function of the setting
 """
 
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,16 +21,22 @@ from .. import _checks
 from .._devices import meet
 from .._progress import progress_bar
 from .._resumable import explained, read_settings, taken_up
+from .._types import Device
+from .._workers import in_parallel, workers_beside
 from ..fixed_points import Flow, Outcome
-from ..fixed_points._outcome import in_words
+from ..fixed_points._result import in_words
 from ..networks import AbstractDynamics
+from ._counts import add_counts
 from ._header import STORE, network_of, num_shards, settings_of
 from ._inputs import AbstractInputs
-from ._mesh import groups_of, is_mine, settle_shards
-from ._sample import BATCH, Samples, as_count, as_plan
+from ._sample import Samples, as_count, as_plan
+from ._sampler import Columns, Sampler, count_outcomes, keep_stable
 from ._shards import COLUMNS, DamagedShard, Shard, committed, look_at, read_shard, write_shard
 
 SMALLEST_SHARD = 256
+
+NUMBERS = 655_360
+"""Numbers in the inputs of a shard, unless its size is given: some 8 MB in all."""
 
 
 def sample_to_store(
@@ -50,13 +54,12 @@ def sample_to_store(
 ) -> "SampleStore":
     """Draw n inputs, settle them, and write what `sample_fixed_points` would return to a folder.
 
-    The inputs are settled shard by shard, one on each device at a time, and written while the next
-    are settled. A shard is there whole or not at all. Called again with the same arguments, after
-    a kill, a full disk or a power cut, this goes on with the shards that are missing, and the store
-    is in the end the same to the last bit as one that was never interrupted. Nothing in it depends
-    on how many devices or processes made it, but that a single device may round points that are
-    not certified in another way than several. Under `jax.distributed` every process calls this
-    with the same arguments and a path that all of them see, and makes its own shards.
+    Workers, one for each core or local accelerator, settle and write shard by shard. A shard is
+    there whole or not at all. Called again with the same arguments, after a kill, a full disk or a
+    power cut, this goes on with the shards that are missing, and the store is in the end the same
+    to the last bit as one that was never interrupted. Nothing in it depends on how many workers or
+    processes made it. Under `jax.distributed` every process calls this with the same arguments and
+    a path that all of them see, and makes its own shards.
 
     **Arguments:**
 
@@ -90,34 +93,30 @@ def sample_to_store(
     size = _default_size(n, network) if shard_size is None else _shard_size(shard_size)
     settings = settings_of(network, inputs, n, key, method, keep, size)
     folder = Path(path)
+    sampler = Sampler(network, inputs, key, method, size)
     with taken_up(folder, STORE, settings, repair=repair) as store:
         there = {shard.index: shard for shard in _sound_shards(folder, store, repair)}
         mine = [index for index in range(num_shards(settings)) if is_mine(index)]
         missing = [index for index in mine if index not in there]
         drawn = {index: min(size, n - index * size) for index in mine}
+        counts = add_counts(*(shard.counts for shard in there.values()))
+
+        def work(index: int, device: Device) -> dict[Outcome, int]:
+            # All of a shard's inputs, those past the last one included: shards are of one size.
+            columns = sampler(index * size, size, [device])
+            return _write(folder, store, index, columns, drawn[index], keep)
+
         bar = progress_bar(sum(drawn.values()), "settling", "inputs", progress)
-        with explained(folder), bar, ThreadPoolExecutor(jax.local_device_count()) as writers:
-            counts = _sum_counts(there.values())
+        with explained(folder), bar:
             bar.initial = bar.n = sum(counts.values())
 
-            def finish(pending: deque[Future]) -> None:
-                while pending:
-                    for outcome, count in pending.popleft().result().items():
-                        counts[outcome] += count
+            def done(index: int, written: dict[Outcome, int]) -> None:
+                counts.update(add_counts(counts, written))
                 bar.set_postfix_str(in_words(counts), refresh=False)
-                bar.update(sum(counts.values()) - bar.n)
+                bar.update(drawn[index])
 
-            def write(index: int, columns: dict[str, Array]) -> dict[Outcome, int]:
-                return _write(folder, store, index, columns, drawn[index], keep)
-
-            pending: deque[Future] = deque()
-            for group in groups_of(missing):
-                # The devices settle this group while threads write the one before.
-                made = settle_shards(network, inputs, key, group, size, method)
-                finish(pending)
-                for index, columns in zip(group, made, strict=True):
-                    pending.append(writers.submit(write, index, columns))
-            finish(pending)
+            home = next(iter(jax.local_devices()))
+            in_parallel(work, missing, workers_beside(home), done)
         meet("equilibrax: all shards are written")
         return open_samples(folder, network=network)
 
@@ -214,7 +213,7 @@ class SampleStore:
         self.identity = identity
         self.network = network
         self.shards = shards
-        self.counts = _sum_counts(shards)
+        self.counts = add_counts(*(shard.counts for shard in shards))
         self.drawn = sum(self.counts.values())
         there = {shard.index for shard in shards}
         self.missing = [k for k in range(num_shards(settings)) if k not in there]
@@ -263,7 +262,7 @@ class SampleStore:
 
 
 def _default_size(n: int, network: AbstractDynamics) -> int:
-    wanted = max(1, min(BATCH // network.num_neurons, n // 8))
+    wanted = max(1, min(NUMBERS // network.num_neurons, n // 8))
     return max(SMALLEST_SHARD, 2 ** (wanted.bit_length() - 1))
 
 
@@ -291,23 +290,17 @@ def _sound_shards(folder: Path, store: str, repair: bool) -> Iterator[Shard]:
 
 
 def _write(
-    folder: Path, store: str, index: int, columns: dict[str, Array], drawn: int, keep: str
+    folder: Path, store: str, index: int, columns: Columns, drawn: int, keep: str
 ) -> dict[Outcome, int]:
     """Commit one shard; how its inputs ended."""
-    rows = {name: np.asarray(column)[:drawn] for name, column in columns.items()}
-    tally = np.bincount(rows["outcome"], minlength=len(Outcome))
-    counts = {outcome: int(tally[outcome]) for outcome in Outcome}
-    if keep == "stable" and counts[Outcome.STABLE] < drawn:
-        stable = rows["outcome"] == Outcome.STABLE
-        rows = {name: column[stable] for name, column in rows.items()}
-    write_shard(folder, store, index, rows, {o.name: c for o, c in counts.items() if c})
+    columns = {name: column[:drawn] for name, column in columns.items()}
+    counts = count_outcomes(columns)
+    if keep == "stable":
+        columns = keep_stable(columns)
+    write_shard(folder, store, index, columns, {o.name: c for o, c in counts.items() if c})
     return counts
 
 
-def _sum_counts(shards) -> dict[Outcome, int]:
-    """How many of all inputs of these shards ended in each outcome."""
-    counts = {outcome: 0 for outcome in Outcome}
-    for shard in shards:
-        for outcome, count in shard.counts.items():
-            counts[outcome] += count
-    return counts
+def is_mine(shard: int) -> bool:
+    """Whether this process owns the shard of this index: processes take turns."""
+    return shard % jax.process_count() == jax.process_index()

@@ -22,7 +22,6 @@ Both rules are written as linear systems. JAX solves them only for the derivativ
 asked for, and with the transposed matrix in reverse mode; no matrix is kept from the way forward.
 """
 
-import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -32,19 +31,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
-from .._devices import mesh_for, on_each_device, put, replicated, rows_over
 from ..networks import AbstractDynamics
-from ._chambers import all_sets, chamber_index, chamber_matrix, has_table
-from ._linalg import eigenvectors, in_turns, inverse, solve
-from ._outcome import FixedPoints, in_words
-from ._steps import in_lanes
-
-AT_ONCE = 2**20
-"""Numbers in the matrices that are in memory at once."""
+from ._linalg import eigenvectors, inverse, solve
+from ._result import FixedPoints, in_words
+from ._speed import NUMBERS_AT_ONCE
+from .certificates import all_sets, chamber_index, chamber_matrix, has_table
+from .stepping import in_lanes
 
 
 @eqx.filter_jit
@@ -52,12 +47,10 @@ def attach_derivatives(
     network: AbstractDynamics,
     inputs: Float[Array, "*batch k"],
     found: FixedPoints,
-    mesh: Mesh | None = None,
 ) -> FixedPoints:
     """`found`, whose `state`, `rates` and `abscissa` now depend on the network and the inputs.
 
-    Elsewhere than on a stable fixed point the derivative is zero. Linear systems are spread over
-    the mesh, if there is one.
+    Elsewhere than on a stable fixed point the derivative is zero.
     """
     batch = found.outcome.shape
     flat = jax.tree.map(
@@ -70,9 +63,9 @@ def attach_derivatives(
     x = jnp.where(stable, kept.state, jnp.where(stable[first], kept.state[first], 0))
     i = jnp.where(stable, i, jnp.where(stable[first], jax.lax.stop_gradient(i[first]), 0))
     with jax.default_matmul_precision("highest"):
-        x = _fixed_point(network, i, Where(x, kept.stable, mesh))
+        x = _fixed_point(network, i, Where(x, kept.stable))
         rates = jax.vmap(network.rates)(x)
-        abscissa = _abscissa(network, i, x, Where(kept.abscissa, kept.stable, mesh))
+        abscissa = _abscissa(network, i, x, Where(kept.abscissa, kept.stable))
     answer = eqx.tree_at(
         lambda f: (f.state, f.rates, f.abscissa),
         kept,
@@ -88,23 +81,22 @@ def attach_derivatives(
 def with_derivatives(
     network: AbstractDynamics, inputs: Float[Array, "*batch k"], found: FixedPoints
 ) -> FixedPoints:
-    """The same on all devices, where the outcome is known, with a warning if all are zero."""
+    """The same where the outcome is known, with a warning if all derivatives are zero."""
     _warn_if_none_is_stable(found)
-    batch = found.outcome.shape
-    mesh = mesh_for(found.outcome, math.prod(batch))
-    if mesh is None or math.prod(batch) % mesh.size:
+    if not _checks.is_concrete(found.outcome) or len(found.outcome.devices()) == 1:
         return attach_derivatives(network, inputs, found)
-    inputs, found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(batch) :]), (inputs, found))
-    home = found.outcome.sharding
-    network = put(network, replicated(mesh))
-    inputs, found = put((inputs, found), rows_over(mesh))
-    answer = put(attach_derivatives(network, inputs, found, mesh), home)
-    return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), answer)
+    # On one device: those of a CPU would call LAPACK at the same time.
+    homes = jax.tree.map(lambda a: a.sharding, found)
+    home = min(found.outcome.devices(), key=lambda device: device.id)
+    network, inputs, found = jax.tree.map(
+        lambda a: jax.device_put(a, home) if eqx.is_array(a) else a, (network, inputs, found)
+    )
+    return jax.tree.map(jax.device_put, attach_derivatives(network, inputs, found), homes)
 
 
 def _warn_if_none_is_stable(found: FixedPoints) -> None:
-    """Nothing has settled: every derivative is zero, and its user should know why."""
-    if _checks.is_known(found.outcome) and found.outcome.size and not bool(found.stable.any()):
+    """Warn where nothing has settled: every derivative is zero."""
+    if _checks.is_concrete(found.outcome) and found.outcome.size and not bool(found.stable.any()):
         warnings.warn(
             "No input has a stable fixed point, so that every derivative is zero: "
             f"{in_words(found.counts)}.",
@@ -113,12 +105,10 @@ def _warn_if_none_is_stable(found: FixedPoints) -> None:
 
 
 class Where(eqx.Module):
-    """Values that are known already; the rows on stable fixed points, that have derivatives; and
-    the mesh that these are worked out on."""
+    """Values that are known already, and the rows on stable fixed points."""
 
     value: Float[Array, "m ..."]
     stable: Bool[Array, " m"]
-    mesh: Mesh | None = eqx.field(static=True)
 
 
 @eqx.filter_custom_jvp
@@ -146,15 +136,13 @@ def _fixed_point_jvp(primals, tangents):
     dx = jax.lax.custom_linear_solve(
         product,
         jnp.where(known.stable[:, None], -push, 0),
-        lambda _, b: _solve(network, i, x, b, known.mesh, transpose=False),
-        lambda _, b: _solve(network, i, x, b, known.mesh, transpose=True),
+        lambda _, b: _solve(network, i, x, b, transpose=False),
+        lambda _, b: _solve(network, i, x, b, transpose=True),
     )
     return x, dx
 
 
-def _solve(
-    network: AbstractDynamics, i, x, b, mesh: Mesh | None, *, transpose: bool
-) -> Float[Array, "m n"]:
+def _solve(network: AbstractDynamics, i, x, b, *, transpose: bool) -> Float[Array, "m n"]:
     """M^-1 b, or its transpose, row by row; from one inverse for each chamber if there are few."""
     if has_table(network):
         sets = jnp.asarray(all_sets(network.num_neurons))
@@ -166,17 +154,15 @@ def _solve(
         matrix = network.jacobian(x, i) * network.tau[:, None]
         return solve(matrix.T if transpose else matrix, b)
 
-    return _row_by_row(one, mesh, network, x, i, b)
+    return _row_by_row(one, network, x, i, b)
 
 
-def _row_by_row(one: Callable, mesh: Mesh | None, network: AbstractDynamics, *rows: Array) -> Any:
-    """`one(network, *row)` for each row, on all devices of the mesh, a few at a time."""
-    size = max(1, AT_ONCE // network.num_neurons**2)
-
-    def here(network, *rows):
-        return in_turns(jax.vmap(partial(one, network)), size, *rows)
-
-    return on_each_device(here, mesh)(network, *rows)
+def _row_by_row(one: Callable, network: AbstractDynamics, *rows: Array) -> Any:
+    """`one(network, *row)` for each row, as many at a time as fit into memory."""
+    size = max(1, NUMBERS_AT_ONCE // network.num_neurons**2)
+    if len(rows[0]) <= size:
+        return jax.vmap(partial(one, network))(*rows)
+    return jax.lax.map(lambda row: one(network, *row), rows, batch_size=size)
 
 
 @eqx.filter_custom_jvp
@@ -206,7 +192,7 @@ def _abscissa_jvp(primals, tangents):
 
             return jax.jvp(field, (x,), (along,))[1]
 
-        right, left = _row_by_row(_eigenpair, known.mesh, network, x, i)
+        right, left = _row_by_row(_eigenpair, network, x, i)
         real, imaginary = (
             jax.jvp(lambda arrays: push(arrays, v), (arrays,), (changes,))[1]  # noqa: B023
             for v in (right.real, right.imag)

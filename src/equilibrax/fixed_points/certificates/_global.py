@@ -1,4 +1,4 @@
-r"""What is proven of a threshold-linear network as a whole, for every input and every start.
+r"""Global stability of threshold-linear networks, for every input and every start.
 
 Let S be a diagonal matrix for which the symmetric part of S (W - I) S^-1 is negative definite:
 I - W is Lyapunov diagonally stable. Then I - W is a P-matrix, so that every input has exactly
@@ -19,12 +19,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..networks import RateNetwork
-from ._ellipsoids import balance, traps_in
+from ...networks import RateNetwork
+from ._ellipsoids import balance, is_diagonally_stable
 
 
-class Whole(eqx.Module):
-    """What holds everywhere.
+class GlobalStability(eqx.Module):
+    """Properties of a network that hold for every input and every start.
 
     - `scale`: units of the neurons, the diagonal of S.
     - `band`: the marginal abscissa, beyond which all proofs are.
@@ -40,6 +40,6 @@ class Whole(eqx.Module):
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
         self.scale, self.band = balance(network.weights), band
         matrix = network.weights - jnp.eye(network.num_neurons, dtype=network.weights.dtype)
-        self.trapping = traps_in(self.scale, matrix, band * jnp.max(network.tau))
+        self.trapping = is_diagonally_stable(self.scale, matrix, band * jnp.max(network.tau))
         alike = network.convention == "voltage" or jnp.all(network.tau == network.tau[0])
         self.convergent = self.trapping & alike

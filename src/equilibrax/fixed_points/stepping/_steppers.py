@@ -1,13 +1,12 @@
-r"""One step of every lane: a Runge-Kutta step and the next step's size.
+r"""One solver step of every lane: a Runge-Kutta step and the size of the next one.
 
-States are (n, lanes). Two ways, with the same rules and results that agree to the
-solver's tolerance:
+States are (n, lanes). Two steppers follow the same rules, and agree to the solver's tolerance:
 
-- `DiffraxSteps`: Diffrax's own solver and `PIDController`, lane by lane under `vmap`: the
-  reference, for any of its adaptive solvers, implicit ones too.
-- `UnrolledSteps`: the same explicit tableau and the same rule for the step size, written
+- `DiffraxStepper`: Diffrax's own solver and `PIDController`, lane by lane under `vmap`: the
+  reference, for any adaptive solver, implicit ones included.
+- `UnrolledStepper`: the same explicit tableau and the same rule for the step size, written
   out for all lanes at once, so that the compiler fuses it into a few loops over the lanes.
-  `benchmarks/README.md` has what that gains.
+  `benchmarks/README.md` has the gain.
 
 The equation of motion is autonomous: every step begins at t = 0, and no digits of the step
 are lost to a large t.
@@ -22,18 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..networks import AbstractDynamics, RateNetwork
+from ...networks import AbstractDynamics, RateNetwork
 
 StateLanes = Float[Array, "n lanes"]
 InputLanes = Float[Array, "k lanes"]
 PerLane = Float[Array, " lanes"]
-
-
-class Tolerances(eqx.Module):
-    """What the solver is held to: an absolute tolerance for each lane."""
-
-    rtol: Float[Array, ""]
-    atol: PerLane
 
 
 class Lanewise(eqx.Module):
@@ -48,7 +40,7 @@ class Lanewise(eqx.Module):
 
     @property
     def fastest(self) -> Float[Array, ""]:
-        """As that of the dynamics."""
+        """The fastest time scale of the dynamics."""
         return self.dynamics.fastest
 
     def vector_field(self, t, x: StateLanes, i: InputLanes) -> StateLanes:
@@ -65,51 +57,64 @@ def in_lanes(network: RateNetwork) -> RateNetwork: ...
 @overload
 def in_lanes(network: AbstractDynamics) -> RateNetwork | Lanewise: ...
 def in_lanes(network: AbstractDynamics) -> RateNetwork | Lanewise:
-    """The same, whose equation of motion takes and gives (n, lanes): a rate network with its own
-    equations, whose arrays are made to fit; other dynamics lane by lane under `vmap`."""
+    """The same dynamics, whose equation of motion takes and gives (n, lanes): a rate network with
+    its own equations, whose arrays are made to fit; other dynamics lane by lane under `vmap`."""
     if not isinstance(network, RateNetwork):
         return Lanewise(network)
     view = (network.bias[:, None], network.tau[:, None])
     return eqx.tree_at(lambda net: (net.bias, net.tau), network, view)
 
 
-class Tightness(eqx.Module):
-    """Relative tolerances; the absolute ones are in units of the problem's scale."""
+class StepTolerances(eqx.Module):
+    """Tolerances of the adaptive step size: `rtol`, and an absolute one for each lane."""
 
     rtol: Float[Array, ""]
-    atol: Float[Array, ""]
-    steady_rtol: Float[Array, ""]
-    steady_atol: Float[Array, ""]
-
-    def of_solver(self, scale: Float[Array, " lanes"]) -> Tolerances:
-        """What the solver is held to in lanes of these scales."""
-        return Tolerances(self.rtol, self.atol * scale)
+    atol: PerLane
 
 
-class UnrolledSteps(eqx.Module):
+class Tolerances(eqx.Module):
+    """Relative tolerances; the absolute ones are in units of the problem's scale."""
+
+    rtol: Any
+    atol: Any
+    steady_rtol: Any
+    steady_atol: Any
+
+    def of_steps(self, scale: PerLane) -> StepTolerances:
+        """Tolerances of the step size in lanes of these scales."""
+        return StepTolerances(self.rtol, self.atol * scale)
+
+    def at_rest(self, x, scale):
+        """The largest |tau dx/dt| of a component at rest."""
+        return self.steady_atol * scale + self.steady_rtol * jnp.abs(x)
+
+
+class UnrolledStepper(eqx.Module):
     """An explicit Runge-Kutta pair, written out for all lanes."""
 
     network: RateNetwork | Lanewise  # in lanes
     solver: diffrax.AbstractERK
 
-    def init(self, x: StateLanes, i: InputLanes, tolerances: Tolerances) -> tuple[PerLane, Array]:
+    def init(
+        self, x: StateLanes, i: InputLanes, tolerances: StepTolerances
+    ) -> tuple[PerLane, Array]:
         """A first step size for each lane, and the memory of a step."""
         velocity = self.network.vector_field(jnp.zeros((), x.dtype), x, i)
-        # Within the fastest time scale, and what the tolerance wants.
+        # Within the fastest time scale, and to the tolerance.
         first = self.network.fastest * tolerances.rtol ** (1 / self.order)
         return jnp.broadcast_to(first, x.shape[1:]), velocity
 
     @property
     def order(self) -> int:
-        """Of the pair's error, as Diffrax has it."""
+        """Order of the error estimate."""
         order = self.solver.order(None)  # pyright: ignore
         assert order is not None
         return order
 
     def step(
-        self, x: StateLanes, i: InputLanes, dt: PerLane, velocity: Array, tolerances: Tolerances
+        self, x: StateLanes, i: InputLanes, dt: PerLane, velocity: Array, tolerances: StepTolerances
     ) -> tuple[StateLanes, Bool[Array, " lanes"], PerLane, Array]:
-        """Where the step leads, whether it is accepted, the next step's size, its memory."""
+        """The next state, whether the step is accepted, the next step's size, its memory."""
         table = self.solver.tableau
         assert isinstance(table, diffrax.ButcherTableau)
         start, stages, place = jnp.zeros((), x.dtype), [velocity], x
@@ -127,7 +132,7 @@ class UnrolledSteps(eqx.Module):
         accepted = square < 1
         factor = 0.9 * square ** (-0.5 / self.order)
         factor = jnp.where(accepted, jnp.clip(factor, 1.0, 10.0), jnp.clip(factor, 0.2, 0.9))
-        # What is not a number has been rejected: a fifth of the step, then.
+        # A step that is not finite has been rejected, and is cut to a fifth.
         factor = jnp.where(jnp.isfinite(square), factor, 0.2)
         return new, accepted, dt * factor, jnp.where(accepted, new_velocity, velocity)
 
@@ -141,13 +146,13 @@ def _combine(coefficients: np.ndarray, stages: list[Array]) -> Array:
     return sum(float(c) * k for c, k in zip(coefficients, stages, strict=False) if c != 0)  # pyright: ignore
 
 
-class DiffraxSteps(eqx.Module):
+class DiffraxStepper(eqx.Module):
     """Any adaptive Diffrax solver for ordinary differential equations, with its controller."""
 
     network: AbstractDynamics
     solver: diffrax.AbstractSolver
 
-    def _parts(self, tolerances: Tolerances):
+    def _parts(self, tolerances: StepTolerances):
         term = diffrax.ODETerm(self.network.vector_field)
 
         def parts(atol):
@@ -156,7 +161,7 @@ class DiffraxSteps(eqx.Module):
 
         return parts
 
-    def init(self, x: StateLanes, i: InputLanes, tolerances: Tolerances) -> tuple[PerLane, Any]:
+    def init(self, x: StateLanes, i: InputLanes, tolerances: StepTolerances) -> tuple[PerLane, Any]:
         """A first step size for each lane, and the memory of a step."""
         parts = self._parts(tolerances)
 
@@ -170,8 +175,8 @@ class DiffraxSteps(eqx.Module):
         dt, memory = jax.vmap(one, in_axes=(1, 1, 0), out_axes=-1)(x, i, tolerances.atol)
         return jnp.asarray(dt), memory
 
-    def step(self, x: StateLanes, i: InputLanes, dt: PerLane, memory, tolerances: Tolerances):
-        """Where the step leads, whether it is accepted, the next step's size, its memory."""
+    def step(self, x: StateLanes, i: InputLanes, dt: PerLane, memory, tolerances: StepTolerances):
+        """The next state, whether the step is accepted, the next step's size, its memory."""
         parts = self._parts(tolerances)
 
         def one(x, i, dt, memory, atol):
@@ -196,9 +201,12 @@ class DiffraxSteps(eqx.Module):
         return in_lanes(self.network).vector_field(jnp.zeros((), x.dtype), x, i)
 
 
+Stepper = UnrolledStepper | DiffraxStepper
+
+
 def with_tolerances(solver: diffrax.AbstractSolver, controller) -> diffrax.AbstractSolver:
     """An implicit solver whose root finder has the controller's tolerances where it has none
-    of its own, as `diffrax.diffeqsolve` does it."""
+    of its own, as in `diffrax.diffeqsolve`."""
     if not isinstance(solver, diffrax.AbstractImplicitSolver):
         return solver
     finder = solver.root_finder
@@ -215,8 +223,8 @@ def with_tolerances(solver: diffrax.AbstractSolver, controller) -> diffrax.Abstr
     )
 
 
-class Ride(eqx.Module):
-    """A lane under way."""
+class StepperState(eqx.Module):
+    """Where each lane's trajectory is, and what its next step needs."""
 
     x: StateLanes
     i: InputLanes
@@ -227,43 +235,43 @@ class Ride(eqx.Module):
     memory: Any
 
 
-def board(
-    steps: UnrolledSteps | DiffraxSteps,
+def init(
+    stepper: Stepper,
     x: StateLanes,
     i: InputLanes,
     scale: PerLane,
-    tight: Tightness,
+    tolerances: Tolerances,
     *,
     time: PerLane | float = 0.0,
     dt: PerLane | float = 0.0,
     num_steps: Int[Array, " lanes"] | int = 0,
-) -> Ride:
-    """Lanes that begin here; a step size of 0 means that one is to be chosen."""
-    first, memory = steps.init(x, i, tight.of_solver(scale))
+) -> StepperState:
+    """Lanes that begin here; a step size of 0 means that the stepper chooses the first one."""
+    first, memory = stepper.init(x, i, tolerances.of_steps(scale))
     time = jnp.broadcast_to(jnp.asarray(time, x.dtype), scale.shape)
     num_steps = jnp.broadcast_to(jnp.asarray(num_steps, jnp.int32), scale.shape)
-    return Ride(x, i, scale, time, jnp.where(dt > 0, dt, first), num_steps, memory)
+    return StepperState(x, i, scale, time, jnp.where(dt > 0, dt, first), num_steps, memory)
 
 
-def ride_on(
-    steps: UnrolledSteps | DiffraxSteps,
-    ride: Ride,
+def masked_step(
+    stepper: Stepper,
+    state: StepperState,
     running: Bool[Array, " lanes"],
-    tight: Tightness,
+    tolerances: Tolerances,
     horizon: Float[Array, ""] | float = jnp.inf,
-) -> tuple[Ride, Bool[Array, " lanes"], PerLane]:
+) -> tuple[StepperState, Bool[Array, " lanes"], PerLane]:
     """One step of the running lanes, not past the horizon; which of them moved, and how far."""
-    dt = jnp.minimum(ride.dt, horizon - ride.time)
-    new, accepted, next_dt, memory = steps.step(
-        ride.x, ride.i, dt, ride.memory, tight.of_solver(ride.scale)
+    dt = jnp.minimum(state.dt, horizon - state.time)
+    new, accepted, next_dt, memory = stepper.step(
+        state.x, state.i, dt, state.memory, tolerances.of_steps(state.scale)
     )
     # A step cut short by the horizon says nothing against longer ones.
-    next_dt = jnp.where(accepted & (dt < ride.dt), ride.dt, next_dt)
+    next_dt = jnp.where(accepted & (dt < state.dt), state.dt, next_dt)
     moved = running & accepted
-    ride = Ride(
-        jnp.where(moved, new, ride.x), ride.i, ride.scale,
-        jnp.where(moved, ride.time + dt, ride.time), jnp.where(running, next_dt, ride.dt),
-        ride.num_steps + running,
-        jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, ride.memory),
+    state = StepperState(
+        jnp.where(moved, new, state.x), state.i, state.scale,
+        jnp.where(moved, state.time + dt, state.time), jnp.where(running, next_dt, state.dt),
+        state.num_steps + running,
+        jax.tree.map(lambda a, b: jnp.where(running, a, b), memory, state.memory),
     )  # fmt: skip
-    return ride, moved, dt
+    return state, moved, dt

@@ -12,41 +12,49 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..networks import AbstractDynamics
-from ._flow import Flow
-from ._journey import STEPS_PER_TURN, Log
-from ._lanes import Queue, pool
-from ._steps import Ride, board, ride_on
+from .._accuracy import (
+    ALIKE,
+    ATTEMPTS,
+    AWAITED_STEPS,
+    EXACT_RETURN,
+    LEAD,
+    QUICK,
+    RETURN,
+    TURNS_ALIKE,
+    UNTURNED,
+)
+from .._phases import Phase, tolerances_at
+from .._result import Outcome
+from .._speed import STEPS_PER_VISIT
+from .._state import State, StopReason
+from ..stepping import Queue, StepperState, init, masked_step, run_lanes
+from ._stage import Problem, Stage, steps_use_lapack
 
-NEAR = 1e-2
-"""Largest distance of a return from its start, as a share of the orbit's diameter."""
 
-EXACT = 1000.0
-"""Returns within this many relative tolerances of the diameter make a cycle even where the
-distance grows: a smaller drift in a period is below what the solver can tell from none."""
+def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
+    """Trajectories that still move, or did at the end; before the last phase only where they are
+    so quick that they hardly are about to settle."""
+    del problem
+    quick = phase.final | (state.speed > QUICK * jnp.maximum(state.size, state.scale))
+    moving = state.pending & (state.stop == StopReason.PHASE_END) & quick
+    return phase.watched & (moving | (state.outcome == Outcome.NOT_SETTLED))
 
-STEPS = 512
-"""Solver steps from a within which two returns are awaited, at a relative tolerance of 1e-7; more
-at tighter ones, in the proportion of a solver of order five."""
 
-UNTURNED = 1 / 4
-"""Share of these steps after which a trajectory that still goes its first way is given up: what
-merely is slow goes straight on."""
+def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
+    """Trajectories of the queue that lie on a cycle oscillate; they stay where they are."""
+    del phase
+    period = find_periods(problem, state, queue)
+    unknown = jnp.full_like(period, jnp.nan)
+    return state.ended(period > 0, Outcome.OSCILLATING, period=period, abscissa=unknown)
 
-LEAD = 64
-"""Steps that let the trajectory shed what the looser tolerances before left of it."""
 
-ATTEMPTS = 8
-"""Times that the watch begins anew, from where it is, when the orbit did not close, but its
-diameter is the same within `ALIKE`: it may still be approaching a cycle."""
-
-ALIKE = 0.05
+CYCLES = Stage("cycles", wants, run, uses_lapack=steps_use_lapack)
 
 
 class Watch(eqx.Module):
     """A lane that is watched for returns; times count from the start of the watch."""
 
-    ride: Ride
+    stepper: StepperState
     start: Float[Array, "n lanes"]  # a
     normal: Float[Array, "n lanes"]  # f_a
     since: Float[Array, " lanes"]  # the time at a
@@ -61,14 +69,14 @@ class Watch(eqx.Module):
     def closed(self, rtol: Float[Array, ""]) -> Bool[Array, " lanes"]:
         """Whether two returns make a cycle."""
         first, second = self.returns
-        near = self.distances[1] <= jnp.maximum(EXACT * rtol, 1.5 * self.distances[0])
-        return (jnp.abs(second / first - 2) < 0.02) & near
+        near = self.distances[1] <= jnp.maximum(EXACT_RETURN * rtol, 1.5 * self.distances[0])
+        return (jnp.abs(second / first - 2) < TURNS_ALIKE) & near
 
     def anew(self, again: Bool[Array, " lanes"]) -> "Watch":
         """With a new attempt, from the next step on, in these lanes."""
         fresh = Watch(
-            self.ride, self.start, self.normal, self.since,
-            first_step=self.ride.num_steps, turned=jnp.zeros_like(self.turned),
+            self.stepper, self.start, self.normal, self.since,
+            first_step=self.stepper.num_steps, turned=jnp.zeros_like(self.turned),
             attempt=self.attempt + 1, diameter=jnp.zeros_like(self.diameter),
             last_diameter=self.diameter, returns=jnp.full_like(self.returns, jnp.inf),
             distances=jnp.full_like(self.distances, jnp.inf),
@@ -76,41 +84,36 @@ class Watch(eqx.Module):
         return jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, self)
 
 
-def find_periods(
-    network: AbstractDynamics,
-    inputs: Float[Array, "m k"],
-    log: Log,
-    queue: Queue,
-    flow: Flow,
-) -> Log:
-    """The log, with the `period` of those in the queue that lie on a cycle, and 0 for the
-    others. The journeys themselves do not go on."""
-    steps = flow.steps(network)
-    tight = flow.tolerances(jnp.asarray(1), inputs.dtype)
-    awaited = STEPS * jnp.maximum(1, 1e-7 / tight.rtol) ** 0.2
+def find_periods(problem: Problem, state: State, queue: Queue) -> Float[Array, " m"]:
+    """The periods of the trajectories in the queue that lie on a cycle, and 0 for all others."""
+    inputs, flow = problem.inputs, problem.flow
+    stepper = flow.stepper(problem.network)
+    tolerances = tolerances_at(flow, 1, inputs.dtype)
+    awaited = AWAITED_STEPS * max(1.0, 1e-7 / float(tolerances.rtol)) ** 0.2
 
-    def load(log: Log, rows) -> Watch:
-        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
-        ride = board(steps, part.x.T, i.T, part["scale"], tight)
-        zero, none = jnp.zeros_like(ride.time), jnp.zeros_like(ride.num_steps)
+    def load(period, rows) -> Watch:
+        del period
+        x, i, scale = (a.at[rows].get(mode="clip") for a in (state.x, inputs, state.scale))
+        lanes = init(stepper, x.T, i.T, scale, tolerances)
+        zero, none = jnp.zeros_like(lanes.time), jnp.zeros_like(lanes.num_steps)
         never = jnp.full((2, *zero.shape), jnp.inf, zero.dtype)
         return Watch(
-            ride, start=ride.x, normal=jnp.zeros_like(ride.x), since=zero,
+            lanes, start=lanes.x, normal=jnp.zeros_like(lanes.x), since=zero,
             first_step=none + LEAD, turned=none > 0, attempt=none, diameter=zero,
             last_diameter=zero, returns=never, distances=never,
         )  # fmt: skip
 
     def step(watch: Watch, running):
-        old = watch.ride
-        before = steps.velocity(old.memory, old.x, old.i)
+        old = watch.stepper
+        before = stepper.velocity(old.memory, old.x, old.i)
         # a is where the lead ends, or where a new attempt begins.
         here = (old.num_steps == watch.first_step) & ~jnp.isfinite(watch.returns[0])
         start = jnp.where(here, old.x, watch.start)
         normal = jnp.where(here, before, watch.normal)
         since = jnp.where(here, old.time, watch.since)
 
-        new, moved, dt = ride_on(steps, old, running, tight)
-        after = steps.velocity(new.memory, new.x, new.i)
+        new, moved, dt = masked_step(stepper, old, running, tolerances)
+        after = stepper.velocity(new.memory, new.x, new.i)
         watched = moved & (old.num_steps >= watch.first_step)
         far = jnp.maximum(watch.diameter, _norm(new.x - start))
         diameter = jnp.where(watched, far, watch.diameter)
@@ -141,7 +144,7 @@ def find_periods(
         place = hermite(share, old.x, new.x, dt * before, dt * after)
         time = old.time + share * dt - since
         distance = _norm(place - start) / diameter
-        near = crossing & (distance <= NEAR)
+        near = crossing & (distance <= RETURN)
         known = jnp.isfinite(watch.returns)
         arrived = jnp.stack([near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0])])
         watch = Watch(
@@ -152,7 +155,7 @@ def find_periods(
             distances=jnp.where(arrived, distance, watch.distances),
         )  # fmt: skip
 
-        returned, closed = jnp.isfinite(watch.returns[1]), watch.closed(tight.rtol)
+        returned, closed = jnp.isfinite(watch.returns[1]), watch.closed(tolerances.rtol)
         alike = jnp.abs(diameter - watch.last_diameter) < ALIKE * diameter
         again = returned & ~closed & (watch.attempt < ATTEMPTS) & (alike | (watch.attempt == 0))
         watch = watch.anew(again)
@@ -161,17 +164,17 @@ def find_periods(
         return watch, running & patient & (again | ~returned)
 
     def advance(watch, running):
-        return jax.lax.fori_loop(0, STEPS_PER_TURN, lambda _, c: step(*c), (watch, running))
+        return jax.lax.fori_loop(0, STEPS_PER_VISIT, lambda _, c: step(*c), (watch, running))
 
-    def store(log: Log, rows, watch: Watch) -> Log:
+    def store(period, rows, watch: Watch):
         size = jnp.max(jnp.abs(watch.start), axis=0)
-        rest = tight.steady_atol * watch.ride.scale + tight.steady_rtol * size
-        cycle = (watch.diameter > 10 * rest) & watch.closed(tight.rtol)
-        part = log.take(rows)
-        return log.put(rows, part.replace(period=jnp.where(cycle, watch.returns[1] / 2, 0)))
+        rest = tolerances.at_rest(size, watch.stepper.scale)
+        cycle = (watch.diameter > 10 * rest) & watch.closed(tolerances.rtol)
+        found = jnp.where(cycle, watch.returns[1] / 2, 0)
+        return period.at[rows].set(found, mode="drop")
 
-    lanes = max(1, flow.num_lanes(network, len(queue.rows)) // 4)
-    return pool(queue, lanes, load, advance, store, log)
+    lanes = max(1, flow.num_lanes(problem.network, len(inputs)) // 4)
+    return run_lanes(queue, lanes, load, advance, store, jnp.zeros_like(state.period))
 
 
 def _norm(lanes: Float[Array, "n lanes"]) -> Float[Array, " lanes"]:

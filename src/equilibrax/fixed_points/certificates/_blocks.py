@@ -23,55 +23,147 @@ just large enough.
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import ActiveSet, Flag, Scalar, Vector
-from ..networks import RateNetwork
+from ..._types import ActiveSet, Flag, Scalar, Vector
+from ...networks import RateNetwork
+from .._linalg import lu, skip_unless_any, solve_lu
+from .._speed import HOPEFUL, block_rows
+from ..stepping import Queue, in_blocks, in_lanes
+from ._base import AbstractCertificate, Proof
 from ._chambers import chamber_drift, margin
-from ._ellipsoids import smith, traps_in
-from ._flow import Flow
-from ._journey import Halt, Log
-from ._lanes import Queue, in_blocks
-from ._linalg import if_any, inverse, lu, solve_lu
-from ._outcome import Outcome
-from ._stability import spectral_abscissa
-from ._steps import in_lanes
-from ._verdict import is_near
-from ._whole import Whole
-
-FULLNESS = (3 / 8, 5 / 8, 1)
-"""Sizes of matrices, as shares of n, that programs are compiled for."""
-
-HOPEFUL = 1.0
-"""A certificate is not tried where the norm of tau dx/dt is this many times the distance to the
-nearest threshold, or more."""
+from ._ellipsoids import Ellipsoid, is_diagonally_stable, solve_lyapunov
+from ._global import GlobalStability
+from ._spectrum import spectral_abscissa
 
 
-def by_active_set(
-    network: RateNetwork, inputs: Float[Array, "m n"], log: Log, queue: Queue
-) -> Queue:
-    """The queue in the order of its active sets, smaller sets first."""
-    m, n = inputs.shape
-    sigma = in_lanes(network).drive(log.x.T, inputs.T) > 0
-    queued = jnp.zeros(m, bool).at[queue.rows].set(True, mode="drop")
-    size = jnp.where(queued, jnp.sum(sigma, axis=0), n + 1)
+class ActiveBlocks(AbstractCertificate):
+    """Proofs from the active block of each active set that occurs.
+
+    - `buckets`: pairs (low, size): active sets of more than low and up to size neurons have their
+      linear algebra done on matrices of this size, whatever the other rows of their batch.
+    """
+
+    settling: ClassVar[tuple[float, float, float]] = (1 / 30, 1 / 300, 0.0)
+    early: ClassVar[float] = 0.1
+    abscissas_are_free: ClassVar[bool] = False
+
+    globally: GlobalStability
+    buckets: tuple[tuple[int, int], ...] = eqx.field(static=True)
+
+    @property
+    def convergent(self):
+        return self.globally.convergent
+
+    def hopeful(self, network, x, inputs):
+        network, x, i = cast(RateNetwork, in_lanes(network)), x.T, inputs.T
+        slow = jnp.linalg.norm(network.drift(x, i), axis=0)
+        return self.convergent | (slow < HOPEFUL * jnp.min(jnp.abs(network.drive(x, i)), axis=0))
+
+    def prove(self, network, x, inputs, queue, wanted):
+        def treat(size, sigma, x, i) -> Proof:
+            def block(sigma):
+                return Block(network, size, sigma, self.globally)
+
+            def trapped(block, sigma, x, i):
+                return block.trapped(network, sigma, x, i, self.globally)
+
+            blocks = once_for_each_set(sigma, jax.vmap(block))
+            return Proof(*jax.vmap(trapped)(blocks, sigma, x, i))
+
+        return self.by_active_set(network, x, inputs, queue, wanted, treat, Proof.of_nothing(x))
+
+    def trapped(self, network: RateNetwork, x: Vector, i: Vector, wanted: Flag) -> Flag:
+        """Whether one state, where wanted, is proven to converge to its chamber's point."""
+        sigma = (network.drive(x, i) > 0) & wanted
+        block = Block(network, network.num_neurons, sigma, self.globally)
+        return block.trapped(network, sigma, x, i, self.globally)[0]
+
+    def abscissas(self, network, x, inputs, queue):
+        def treat(size, sigma, x, i):
+            del x, i
+            return once_for_each_set(sigma, jax.vmap(lambda s: block_abscissa(network, size, s)))
+
+        unknown = jnp.full(len(x), jnp.nan, x.dtype)
+        wanted = jnp.ones(len(x), bool)
+        return self.by_active_set(network, x, inputs, queue, wanted, treat, unknown)
+
+    def parts(self, network, x, inputs, rows, sizes):
+        # By NumPy, which compiles nothing.
+        lanewise: Any = jax.tree.map(np.asarray, in_lanes(network))
+        drive = lanewise.drive(np.asarray(x)[rows].T, np.asarray(inputs)[rows].T)
+        active = (drive > 0).sum(axis=0)
+        for low, size in pairwise((-1, *sizes(network.num_neurons))):
+            inside = (active > low) & (active <= size)
+            if inside.any():
+                yield self.part(size), rows[inside]
+
+    def part(self, size: int) -> "ActiveBlocks":
+        """The certificate of active sets up to this size."""
+        return ActiveBlocks(self.globally, ((-1, size),))
+
+    @property
+    def typical(self):
+        return self.part(self.buckets[len(self.buckets) // 2][1])
+
+    def by_active_set(
+        self,
+        network: RateNetwork,
+        x: Float[Array, "m n"],
+        inputs: Float[Array, "m n"],
+        queue: Queue,
+        wanted: Bool[Array, " m"],
+        treat: Callable[[int, Bool[Array, "rows n"], Array, Array], Any],
+        result: Any,
+    ) -> Any:
+        """`result`, a pytree of m rows, with the wanted ones of the queue replaced by
+        `treat(size, sigma, x, i)`, bucket by bucket.
+
+        Rows go in the order of their active sets, small sets first: a block of them then meets
+        few sets.
+        """
+        n = network.num_neurons
+
+        def block(size, part, x, i, valid):
+            del part
+            sigma = (in_lanes(network).drive(x.T, i.T) > 0).T
+            # Padded rows repeat the first.
+            return treat(size, jnp.where(valid[:, None], sigma, sigma[0]), x, i)
+
+        sigma = in_lanes(network).drive(x.T, inputs.T) > 0
+        active = jnp.sum(sigma, axis=0)
+        wanted &= jnp.zeros(len(x), bool).at[queue.rows].set(True, mode="drop")
+        for low, size in self.buckets:
+            inside = wanted & (active > low) & (active <= size)
+            queue, treat_block = _ordered(sigma, inside), partial(block, size)
+            result = in_blocks(queue, block_rows(n), treat_block, result, x, inputs)
+        return result
+
+
+def _ordered(sigma: Bool[Array, "n m"], wanted: Bool[Array, " m"]) -> Queue:
+    """The wanted rows in the order of their active sets, smaller sets first."""
+    n, m = sigma.shape
+    size = jnp.where(wanted, jnp.sum(sigma, axis=0), n + 1)
     bits = jnp.pad(sigma, ((0, -n % 32), (0, 0))).reshape(-1, 32, m)
     words = jnp.sum(bits << jnp.arange(32, dtype=jnp.uint32)[:, None], axis=1, dtype=jnp.uint32)
     rows = jnp.arange(m, dtype=jnp.int32)
     *_, rows = jax.lax.sort((size, *words, rows), num_keys=1 + len(words))
-    return Queue(jnp.where(jnp.arange(m) < queue.count, rows, m), queue.count)
+    return Queue(rows, jnp.sum(wanted, dtype=jnp.int32))
 
 
 def once_for_each_set(
     sigma: Bool[Array, "rows n"], treat: Callable[[Bool[Array, "few n"]], Any]
 ) -> Any:
-    """What `treat` gives for the active set of each row; equal sets that follow one another
-    are treated once. A pytree of arrays (rows, ...)."""
+    """`treat` of the active set of each row, a pytree of arrays (rows, ...); equal sets that follow
+    one another are treated once."""
     count = sigma.shape[0]
     few = max(1, count // 8)
     new = jnp.concatenate([jnp.ones(1, bool), jnp.any(sigma[1:] != sigma[:-1], axis=1)])
@@ -93,33 +185,8 @@ def once_for_each_set(
     return jax.tree.map(lambda a: a[which], table)
 
 
-def in_ordered_blocks(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
-    log: Log,
-    queue: Queue,
-    treat: Callable[[int, Bool[Array, "rows n"], Log, Float[Array, "rows n"]], Log],
-) -> Log:
-    """`treat` the rows of an ordered queue block by block: given how many neurons of the block
-    may be active, the active sets, the log's rows and the inputs."""
-    n = network.num_neurons
-    sizes = sorted({max(1, round(share * n)) for share in FULLNESS})
-
-    def block(log: Log, rows) -> Log:
-        part, i = log.take(rows), inputs.at[rows].get(mode="clip")
-        sigma = (in_lanes(network).drive(part.x.T, i.T) > 0).T
-        largest = jnp.max(jnp.where(rows < len(inputs), jnp.sum(sigma, axis=1), 0))
-        # Rows that are none repeat the first.
-        sigma = jnp.where((rows < len(inputs))[:, None], sigma, sigma[0])
-        branches = [lambda s, p, i, size=size: treat(size, s, p, i) for size in sizes]
-        choice = jnp.sum(largest > jnp.asarray(sizes[:-1]), dtype=jnp.int32)
-        return log.put(rows, jax.lax.switch(choice, branches, sigma, part, i))
-
-    return in_blocks(queue, max(8, min(2**17 // n**2, 512)), block, log)
-
-
 class Block(eqx.Module):
-    """What depends on the active set alone.
+    """Quantities that depend on the active set alone.
 
     - `order`: the neurons of the block: the active ones, and silent ones to fill up.
     - `active`: which of them are active.
@@ -138,19 +205,25 @@ class Block(eqx.Module):
     weight: Float[Array, " n"]
     trapping: Bool[Array, ""]
 
-    def __init__(self, network: RateNetwork, size: int, sigma: ActiveSet, whole: Whole):
+    def __init__(
+        self, network: RateNetwork, size: int, sigma: ActiveSet, globally: GlobalStability
+    ):
         weights, tau = network.weights, network.tau
         eye = jnp.eye(size, dtype=weights.dtype)
         self.order, self.active, matrix = active_block(network, size, sigma)
         self.factors = lu(-matrix)
-        here, scale = tau[self.order], whole.scale[self.order]
-        diagonal = whole.trapping | traps_in(scale, matrix, whole.band * jnp.max(tau))
+        here, scale = tau[self.order], globally.scale[self.order]
+        diagonal = globally.trapping | is_diagonally_stable(
+            scale, matrix, globally.band * jnp.max(tau)
+        )
         # Otherwise by doubling, in these units of the neurons.
-        scaled = scale[:, None] * matrix / scale / here[:, None] + whole.band * eye
-        full, proven = smith(scaled, wanted=~diagonal)
-        back = if_any(~diagonal, lambda wanted: inverse(jnp.where(wanted, full, eye)), eye)
-        p = jnp.where(diagonal, jnp.diag(here), full) * scale[:, None] * scale
-        back = jnp.where(diagonal, jnp.diag(1 / here), back) / scale[:, None] / scale
+        scaled = scale[:, None] * matrix / scale / here[:, None] + globally.band * eye
+        full = skip_unless_any(
+            ~diagonal,
+            lambda wanted: solve_lyapunov(jnp.where(wanted, scaled, -eye), wanted),
+            Ellipsoid(eye, eye, diagonal & ~diagonal),
+        )
+        p = jnp.where(diagonal, jnp.diag(here), full.p) * scale[:, None] * scale
         self.metric = p
         rows = jnp.where(self.active, weights[:, self.order], 0)
         if network.convention == "voltage":
@@ -161,8 +234,11 @@ class Block(eqx.Module):
             columns = weights[self.order] * self.active[:, None] / here[:, None]
             norm = jnp.sqrt(jnp.sum(columns * (p @ columns), axis=0))
             self.weight = jnp.where(sigma, 0, tau * norm)
-        self.reach = jnp.sum((rows @ back) * rows, axis=1)
-        self.trapping = (diagonal | proven) & jnp.all(jnp.isfinite(self.reach))
+        scaled_rows = rows / scale
+        self.reach = jnp.where(
+            diagonal, jnp.sum(jnp.square(scaled_rows) / here, axis=1), full.reach(scaled_rows)
+        )
+        self.trapping = (diagonal | full.proven) & jnp.all(jnp.isfinite(self.reach))
 
     def newton(self, network: RateNetwork, sigma: ActiveSet, x: Vector, i: Vector) -> Vector:
         """The fixed point of the chamber of sigma, from any x; exact but for rounding."""
@@ -174,7 +250,12 @@ class Block(eqx.Module):
         return x + jnp.where(sigma, step, drift + weights @ step if voltage else drift)
 
     def trapped(
-        self, network: RateNetwork, sigma: ActiveSet, x: Vector, i: Vector, whole: Whole
+        self,
+        network: RateNetwork,
+        sigma: ActiveSet,
+        x: Vector,
+        i: Vector,
+        globally: GlobalStability,
     ) -> tuple[Flag, Flag, Vector]:
         """Whether a trajectory at x is proven to converge to the chamber's point; whether that is
         proven to be a stable fixed point at all; and the point."""
@@ -192,22 +273,7 @@ class Block(eqx.Module):
         else:
             bound += jnp.abs(network.weights) @ silent
         stable = self.trapping & jnp.all(room > 0)
-        return stable & (jnp.all(bound < 0.99 * room) | whole.convergent), stable, target
-
-
-def trapped_in_blocks(
-    network: RateNetwork,
-    size: int,
-    sigma: Bool[Array, "rows n"],
-    x: Float[Array, "rows n"],
-    i: Float[Array, "rows n"],
-    whole: Whole,
-) -> tuple[Bool[Array, " rows"], Bool[Array, " rows"], Float[Array, "rows n"]]:
-    """`Block.trapped` of each row, the block being made once for each set."""
-    blocks = once_for_each_set(sigma, jax.vmap(lambda sigma: Block(network, size, sigma, whole)))
-    return jax.vmap(lambda block, sigma, x, i: block.trapped(network, sigma, x, i, whole))(
-        blocks, sigma, x, i
-    )
+        return stable & (jnp.all(bound < 0.99 * room) | globally.convergent), stable, target
 
 
 def active_block(network: RateNetwork, size: int, sigma: ActiveSet):
@@ -223,46 +289,3 @@ def block_abscissa(network: RateNetwork, size: int, sigma: ActiveSet) -> Scalar:
     order, _, matrix = active_block(network, size, sigma)
     silent = jnp.max(jnp.where(sigma, -jnp.inf, -1 / network.tau))
     return jnp.maximum(silent, spectral_abscissa(matrix / network.tau[order][:, None]))
-
-
-def certify_blocks(
-    network: RateNetwork,
-    inputs: Float[Array, "m n"],
-    log: Log,
-    queue: Queue,
-    whole: Whole,
-    flow: Flow,
-    judged: Flag,
-) -> Log:
-    """Those that are trapped have arrived, at their chamber's own point; where verdicts are passed,
-    also those that rest next to one that is proven to be stable. With its abscissa, if that
-    is wanted."""
-
-    def arrive(size, sigma, part: Log, i) -> Log:
-        trapped, stable, target = trapped_in_blocks(network, size, sigma, part.x, i, whole)
-        near = jax.vmap(is_near)(part.x, target, part["scale"])
-        resting = part["halt"] == Halt.RESTING
-        arrived = resting & (trapped | (judged & stable & near))
-        return part.replace(
-            jnp.where(arrived[:, None], target, part.x),
-            verdict=jnp.where(arrived, 1 + Outcome.STABLE, part["verdict"]),
-            abscissa=jnp.where(arrived, jnp.nan, part["abscissa"]),
-            certified=resting & trapped,
-        )
-
-    def measure(size, sigma, part: Log, i) -> Log:
-        def of(sigma):
-            return block_abscissa(network, size, sigma)
-
-        return part.replace(abscissa=once_for_each_set(sigma, jax.vmap(of)))
-
-    lanewise, x, i = in_lanes(network), log.x.T, inputs.T
-    slow = jnp.linalg.norm(lanewise.drift(x, i), axis=0)
-    close = slow < HOPEFUL * jnp.min(jnp.abs(lanewise.drive(x, i)), axis=0)
-    hopeful = judged | whole.convergent | close
-    queue = by_active_set(network, inputs, log, queue.only((log["halt"] == Halt.RESTING) & hopeful))
-    log = in_ordered_blocks(network, inputs, log, queue, arrive)
-    if flow.abscissa:
-        arrived = queue.only(log["verdict"] == 1 + Outcome.STABLE)
-        log = in_ordered_blocks(network, inputs, log, arrived, measure)
-    return log

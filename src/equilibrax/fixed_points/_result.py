@@ -173,7 +173,7 @@ def raise_unsettled(found: FixedPoints) -> FixedPoints:
     Where the outcomes are not known yet, inside `jax.jit`, the error is raised when
     the compiled program runs, without the counts.
     """
-    if not _checks.is_known(found.outcome):
+    if not _checks.is_concrete(found.outcome):
         return eqx.error_if(
             found, ~jnp.all(found.stable), "find_fixed_points: some inputs did not settle."
         )

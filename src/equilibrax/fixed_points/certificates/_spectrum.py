@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .._types import Flag, Matrix, Scalar
-from ._linalg import eigvals, if_any, inverse
+from ..._types import Flag, Matrix, Scalar
+from .._linalg import eigvals, inverse, skip_unless_any
 
 
 def spectral_abscissa(jacobian: Matrix, wanted: Flag | None = None) -> Scalar:
@@ -20,7 +20,7 @@ def spectral_abscissa(jacobian: Matrix, wanted: Flag | None = None) -> Scalar:
 
     if wanted is None:
         return abscissa(jnp.array(True))
-    return if_any(wanted, abscissa, jnp.full((), jnp.nan, jacobian.dtype))
+    return skip_unless_any(wanted, abscissa, jnp.full((), jnp.nan, jacobian.dtype))
 
 
 def unstable_projection(jacobian: Matrix, wanted: bool | jax.Array = True) -> Matrix:

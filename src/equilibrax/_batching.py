@@ -1,0 +1,74 @@
+"""Batches cut into chunks of one shape, and put together again.
+
+Rows that live on a CPU are cut and joined by NumPy, since JAX would compile a program for each size
+of batch; rows on an accelerator never leave it.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ._types import Device
+
+
+def spans(count: int, size: int) -> list[tuple[int, int]]:
+    """Consecutive spans of at most `size` rows, of nearly the same length, that cover `count` rows;
+    a single empty one for no row. A batch that fills an eighth of `size` or more has several, up
+    to four, for several workers."""
+    parts = max(1, -(-count // size), min(4, 8 * count // size))
+    ends = [count * k // parts for k in range(parts + 1)]
+    return list(itertools.pairwise(ends))
+
+
+def cut(rows: Any, span: tuple[int, int], size: int, device: Device) -> Any:
+    """The rows of the span on this device, padded with NaN to `size` rows; None for no
+    array at all."""
+    if rows is None:
+        return None
+    first, stop = span
+    if device.platform == "cpu":
+        part = np.full((size, rows.shape[1]), np.nan, rows.dtype)
+        part[: stop - first] = np.asarray(rows)[first:stop]
+        return jax.device_put(part, device)
+    fill = ((0, size - (stop - first)), (0, 0))
+    return jax.device_put(jnp.pad(rows[first:stop], fill, constant_values=jnp.nan), device)
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    """One pytree, from pytrees of consecutive rows; of NumPy's arrays, if theirs are."""
+    columns, structure = [], jax.tree.structure(parts[0])
+    rows = [jax.tree.leaves(part) for part in parts]
+    del parts
+    for _ in range(structure.num_leaves):
+        # Column by column: the parts of one can go before the next one is copied.
+        column = [leaves.pop(0) for leaves in rows]
+        if isinstance(column[0], np.ndarray):
+            columns.append(np.concatenate(column))
+        else:
+            home = next(iter(column[0].devices()))
+            columns.append(jnp.concatenate([jax.device_put(part, home) for part in column]))
+    return jax.tree.unflatten(structure, columns)
+
+
+def joined(parts: Sequence[PyTree], device: Device, batch: tuple[int, ...] | None = None) -> PyTree:
+    """One pytree of arrays on this device, from pytrees of consecutive rows; their first axis is
+    reshaped to the batch, if one is given."""
+    whole = parts[0] if len(parts) == 1 else concatenated(parts)
+    if batch is not None:
+        whole = jax.tree.map(lambda a: a.reshape((*batch, *a.shape[1:])), whole)
+    return jax.device_put(whole, device)
+
+
+def first_rows(tree: PyTree, count: int) -> Any:
+    """The first rows of every array; as NumPy arrays, without a copy, if they live on a CPU."""
+    return jax.tree.map(lambda a: at_home(a)[:count], tree)
+
+
+def at_home(rows: Array) -> Any:
+    """The array as NumPy's, without a copy, if it lives on a CPU; otherwise itself."""
+    return np.asarray(rows) if next(iter(rows.devices())).platform == "cpu" else rows

@@ -1,0 +1,71 @@
+"""Constants on which verdicts depend, each with its reason.
+
+Lengths are relative to the problem's scale or to a component, times to the fastest time scale.
+"""
+
+TIGHTER = 100.0
+"""How much tighter the tolerances get from one level to the next: a trajectory that rests at one
+level because it is slow moves on at the next."""
+
+FLOOR = 10.0
+"""Rounding units below which no tolerance is asked for: an explicit step's own rounding is some of
+them."""
+
+ROUNDING = 16.0
+"""Rounding units that may be left of a sum, per size of its terms: those of some tens of terms."""
+
+MARGIN = 32.0
+"""Rounding units within which a drive may be on the other side of its threshold: twice `ROUNDING`,
+since both the state and the drive are rounded."""
+
+CONFINED = 0.99
+"""Share of the distance to a threshold that a proof uses: the rest is for the rounding of norms."""
+
+NEAR_COMPONENT, NEAR_SCALE = 0.02, 1e-4
+"""A state may rest because of a fixed point within 2 % of each component or 1e-4 of the scale: a
+hundred times the loosest tolerances."""
+
+WEAKEST = 40.0
+"""Steps over which the errors of a smooth network's trajectory are taken to add up, at most."""
+
+HELD = 0.75
+"""Power of the rounding unit by which a trajectory at rest on a saddle may be off its stable
+manifold: farther off, it is about to leave."""
+
+QUICK = 0.03
+"""Speed, as a share of the state's size, below which a cycle is sought only at the end: slower
+trajectories mostly pass a saddle (all but one of 300,000 inputs to the reference network), faster
+ones mostly cycle (98 % of them, on the same network without inhibitory self-connection)."""
+
+FAR = 2.0
+"""A proof of growth is tried where the state is so many times the scale."""
+
+GROWING, STILL_GROWING = 0.1, 0.01
+"""And where its speed is so large a share of its size; after the last phase."""
+
+RETURN = 1e-2
+"""Largest distance of a return from its start, as a share of the orbit's diameter."""
+
+EXACT_RETURN = 1000.0
+"""Returns within this many relative tolerances of the diameter make a cycle even where the
+distance grows: a smaller drift in a period is below the solver's accuracy."""
+
+TURNS_ALIKE = 0.02
+"""Largest difference between two periods, as a share of one."""
+
+AWAITED_STEPS = 512
+"""Solver steps within which two returns are awaited, at a relative tolerance of 1e-7; more at
+tighter ones, in the proportion of a solver of order five."""
+
+UNTURNED = 1 / 4
+"""Share of these steps after which a trajectory that still goes its first way is given up: one that
+is slow goes straight on."""
+
+LEAD = 64
+"""Steps that let the trajectory shed the errors of looser tolerances before the watch begins."""
+
+ATTEMPTS = 8
+"""Times that the watch begins anew when the orbit did not close, but its diameter is the same
+within `ALIKE`: it may still be approaching a cycle."""
+
+ALIKE = 0.05

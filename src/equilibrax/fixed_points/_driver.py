@@ -1,0 +1,390 @@
+"""The host driver of the stages: program by program, chunk by chunk.
+
+Every stage is a small compiled program of its own, run only if some row wants it, so that a stage
+that is never needed is never compiled. Rows go in chunks of a fixed shape: the same programs serve
+batches of every size. Workers pull the chunks.
+"""
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
+
+from .._batching import at_home, concatenated, cut, first_rows, joined, spans
+from .._devices import put, rows_over
+from .._progress import progress_bar
+from .._types import Device
+from .._workers import in_parallel, num_cores, workers_beside
+from ..networks import AbstractDynamics
+from ._flow import Flow
+from ._phases import Phase, schedule
+from ._result import FixedPoints, Outcome
+from ._speed import LARGEST_KEPT, chunk_rows
+from ._state import State, blank_state, initial_state, result
+from ._traced import settle_traced
+from .certificates import AbstractCertificate, NoCertificate, certificate_for
+from .stages import CERTIFY, CLASSIFY, INTEGRATE, MEASURE, PHASE_STAGES, Problem, Stage
+from .stepping import Queue
+
+LAPACK = threading.RLock()
+"""Held by programs that call LAPACK: see `_linalg`."""
+
+
+def one_at_a_time(needed: bool) -> contextlib.AbstractContextManager:
+    """A context that only one thread enters at a time, where needed."""
+    return LAPACK if needed else contextlib.nullcontext()
+
+
+# TF32 products on a GPU would spoil error estimates and verdicts.
+exactly = functools.partial(jax.default_matmul_precision, "highest")
+
+
+def settle_chunks(
+    network: AbstractDynamics,
+    inputs: Float[Array, "*batch k"],
+    x0: Float[Array, "*batch n"] | None,
+    flow: Flow,
+    progress: bool = False,
+    workers: Sequence[Device] | None = None,
+) -> FixedPoints:
+    """Settle a batch of any shape on all workers, or on these. A batch that its owner has spread
+    over devices stays on them."""
+    if len(inputs.devices()) > 1:
+        return _settle_spread(network, inputs, x0, flow)
+    batch, home = inputs.shape[:-1], next(iter(inputs.devices()))
+    count = math.prod(batch)
+    rows = [None if a is None else at_home(a).reshape(count, a.shape[-1]) for a in (inputs, x0)]
+    size = chunk_rows(network.num_neurons, count, home.platform)
+    settler = settler_for(network, flow, inputs.shape[-1], size, home)
+
+    def chunk_of(span: tuple[int, int], device: Device) -> Chunk:
+        return settler.start(*(cut(a, span, settler.size, device) for a in rows))
+
+    if len(spans(count, settler.size)) == 1:
+        chunk = settler.run(chunk_of((0, count), home), settler.plan)
+        return joined([settler.finish(chunk, count)], home, batch)
+    with progress_bar(count, "settling", "inputs", progress) as bar:
+        parts = settle_rows(settler, chunk_of, count, workers or workers_beside(home), bar.update)
+    return joined([parts], home, batch)
+
+
+class Chunk(NamedTuple):
+    """Rows on their way: the problem, the state, and the byte of each row that says which stages
+    want it."""
+
+    problem: Problem
+    state: State
+    wanted: UInt8[Array, " m"]
+
+    @property
+    def pending(self) -> np.ndarray:
+        """The rows without an outcome."""
+        return np.flatnonzero(np.asarray(self.wanted) & PENDING)
+
+
+Step = tuple[Stage, Phase]
+
+
+class Settler:
+    """Settles chunks of one network, whose certificate is worked out once.
+
+    - `size`: rows of a chunk.
+    - `plan`: all stages of all phases; `first`, those of the first phase, after which most rows
+      have an outcome; and `rest`, the others.
+    """
+
+    def __init__(
+        self, network: AbstractDynamics, flow: Flow, num_inputs: int, size: int, device: Device
+    ):
+        self.network, self.flow, self.size = network, flow, size
+        _compile_together(network, flow, num_inputs, size, device)
+        self.certificate = certificate_of(network, flow)
+        phases = schedule(flow, network, self.certificate)
+        self.plan = [(stage, phase) for phase in phases for stage in PHASE_STAGES]
+        self.first, self.rest = (
+            self.plan[: len(PHASE_STAGES)],
+            self.plan[len(PHASE_STAGES) :],
+        )
+        if not self.certificate.abscissas_are_free:
+            measure = (MEASURE, phases[-1])
+            self.plan, self.first, self.rest = (
+                [*steps, measure] for steps in (self.plan, self.first, self.rest)
+            )
+
+    def problem(self, inputs: Float[Array, "m k"]) -> Problem:
+        """The problem of these inputs, on their device."""
+        network, certificate = self.network, self.certificate
+        device = next(iter(inputs.devices()))
+        if device.platform != "cpu":
+            network, certificate = put((network, certificate), device)
+        return Problem(network, certificate, self.flow, inputs)
+
+    def start(self, inputs: Float[Array, "m k"], x0: Float[Array, "m n"] | None) -> Chunk:
+        """Trajectories about to start."""
+        device = next(iter(inputs.devices()))
+        state = _blank(len(inputs), self.network.num_neurons, inputs.dtype, device)
+        if x0 is not None:
+            state = eqx.tree_at(lambda state: state.x, state, x0)
+        problem = self.problem(inputs)
+        return Chunk(problem, *_begin(problem, self.plan[0][1], state))
+
+    def resume(self, inputs: np.ndarray, state: State, device: Device) -> Chunk:
+        """Pending trajectories, of which another chunk was left."""
+        problem = self.problem(cut(inputs, (0, len(inputs)), self.size, device))
+        whole = blank_state(self.size, self.network.num_neurons, inputs.dtype)
+        whole.outcome[len(inputs) :] = Outcome.INVALID
+        for column, rows in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
+            column[: len(inputs)] = rows
+        wanted = np.zeros(self.size, np.uint8)
+        wanted[: len(inputs)] = PENDING | BITS[INTEGRATE.name]
+        return Chunk(problem, *jax.device_put((whole, wanted), device))
+
+    def run(self, chunk: Chunk, plan: Sequence[Step]) -> Chunk:
+        """Run the stages that some row wants."""
+        (problem, state, wanted), pending = chunk, True
+        for stage, phase in plan:
+            rows = np.flatnonzero(np.asarray(wanted) & BITS[stage.name])
+            # Integration, with no row to move, still says what the phase's other stages want.
+            if not (pending if stage is INTEGRATE else rows.size):
+                continue
+            parts = [(problem, rows)]
+            if stage.sizes is not None:
+                parts = problem.parts(state.x, rows, stage.sizes)
+            for part, rows in parts:
+                queue = _queue(rows, len(wanted))
+                with one_at_a_time(stage.uses_lapack(problem)):
+                    state, wanted = _advance(part, state, phase, stage, queue)
+                    jax.block_until_ready(wanted)
+            pending = bool(np.any(np.asarray(wanted) & PENDING))
+        return Chunk(problem, state, wanted)
+
+    def finish(self, chunk: Chunk, count: int) -> FixedPoints:
+        """The first rows' results."""
+        return first_rows(_finish(chunk.problem, chunk.state), count)
+
+
+def settle_rows(
+    settler: Settler,
+    chunk_of: Callable[[tuple[int, int], Device], Chunk],
+    count: int,
+    workers: Sequence[Device],
+    update: Callable[[int], Any] = lambda count: None,
+) -> FixedPoints:
+    """Settle many rows: chunk after chunk through the first phase, then the few that are left.
+
+    `chunk_of(span, device)` makes the chunk of a span of rows, `update(count)` hears of progress.
+    What is left of all chunks fills few chunks anew. On an accelerator nothing is left: rows had to
+    come to the host.
+    """
+    to_end = any(device.platform != "cpu" for device in workers)
+
+    def begin(span: tuple[int, int], device: Device):
+        chunk = settler.run(chunk_of(span, device), settler.plan if to_end else settler.first)
+        found = settler.finish(chunk, span[1] - span[0])
+        if to_end:
+            return found, ()
+        rows, columns = chunk.pending, jax.tree.leaves((chunk.problem.inputs, chunk.state))
+        return found, (rows + span[0], *(np.asarray(a)[rows] for a in columns))
+
+    def go_on(span: tuple[int, int], device: Device):
+        inputs, *state = (column[slice(*span)] for column in left)
+        chunk = settler.resume(inputs, jax.tree.unflatten(structure, state), device)
+        return settler.finish(settler.run(chunk, settler.rest), len(inputs))
+
+    whole = spans(count, settler.size)
+    parts = in_parallel(begin, whole, workers, lambda span, _: update(span[1] - span[0]))
+    found = concatenated([part for part, _ in parts])
+    if to_end:
+        return found
+    rows, *left = map(np.concatenate, zip(*[left for _, left in parts], strict=True))
+    structure = jax.tree.structure(blank_state(1, 1, float))
+    if rows.size:
+        late = concatenated(in_parallel(go_on, spans(len(rows), settler.size), workers))
+        for column, new in zip(jax.tree.leaves(found), jax.tree.leaves(late), strict=True):
+            column[rows] = new
+    return found
+
+
+def settler_for(
+    network: AbstractDynamics, flow: Flow, num_inputs: int, size: int, device: Device
+) -> Settler:
+    """The settler of this network; that of a small one is kept for the next call."""
+    arrays, kind = _kind_of(network, flow, num_inputs, size, device)
+    if kind is None or sum(np.size(a) for a in arrays) > LARGEST_KEPT:
+        return Settler(network, flow, num_inputs, size, device)
+    same = (kind, *(np.asarray(a).tobytes() for a in arrays))
+    settler = _KEPT.get(same)
+    if settler is None:
+        settler = Settler(network, flow, num_inputs, size, device)
+        with _KEEPING:
+            while len(_KEPT) >= 32:
+                _KEPT.pop(next(iter(_KEPT)))
+            _KEPT[same] = settler
+    return settler
+
+
+_KEPT: dict[Any, Settler] = {}
+_KEEPING = threading.Lock()
+
+
+def _compile_together(
+    network: AbstractDynamics, flow: Flow, num_inputs: int, size: int, device: Device
+) -> None:
+    """Compile the programs that every batch needs on all cores at once, where they are new: each is
+    run on a chunk without a row."""
+    kind = _kind_of(network, flow, num_inputs, size, device)[1]
+    cores = [device] * num_cores()
+    if kind is None or kind in _KINDS or len(cores) == 1:
+        return
+    _KINDS.add(kind)
+    m, n, dtype = size, network.num_neurons, network.dtype
+    shape_of = eqx.filter_eval_shape(_certificate, network, flow)
+    certificate = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape_of)
+    inputs = jax.device_put(np.zeros((m, num_inputs), dtype), device)
+    problem = Problem(network, certificate, flow, inputs)
+    phase, state = schedule(flow, network, certificate)[0], _blank(m, n, dtype, device)
+    nothing = _queue(np.arange(0), m)
+    smooth = isinstance(certificate, NoCertificate)
+    stages = [INTEGRATE, CLASSIFY] if smooth else [INTEGRATE, CERTIFY]
+    if flow.abscissa and not certificate.abscissas_are_free and not smooth:
+        stages.append(MEASURE)
+    programs: list[Callable] = [lambda: certificate_of(network, flow)]
+    for stage in stages:
+        part = problem if stage.sizes is None else problem.typical
+        programs.append(functools.partial(_advance, part, state, phase, stage, nothing))
+    programs += [lambda: _finish(problem, state), lambda: _begin(problem, phase, state)]
+    in_parallel(lambda program, _: program(), programs, cores)
+
+
+def _kind_of(network: AbstractDynamics, flow: Flow, *others: Any) -> tuple[list[Array], Any]:
+    """The arrays of a network, and all that decides which programs settle it; None for a network
+    that cannot be told from others."""
+    arrays, static = eqx.partition((network, flow), eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    shapes = tuple((a.shape, a.dtype) for a in leaves)
+    rest = tuple(jax.tree.leaves(static))
+    kind = (structure, jax.tree.structure(static), shapes, rest, *others, jax.config.jax_enable_x64)  # pyright: ignore
+    try:
+        hash(kind)
+    except TypeError:
+        return leaves, None
+    return leaves, kind
+
+
+_KINDS: set[Any] = set()
+"""Networks, without their values, whose programs have been compiled together."""
+
+BITS = {stage.name: 1 << k for k, stage in enumerate((*PHASE_STAGES, MEASURE))}
+"""The bit of a row's byte that says that this stage wants the row."""
+
+PENDING = 128
+"""The bit that says that the row has no outcome yet."""
+
+
+def _queue(rows: np.ndarray, m: int) -> Queue:
+    queue = np.full(m, m, np.int32)
+    queue[: len(rows)] = rows
+    return Queue(queue, np.int32(len(rows)))
+
+
+def _wanted(problem: Problem, state: State, phase: Phase) -> UInt8[Array, " m"]:
+    """For each row, which stages want it, and whether it is pending."""
+    # Otherwise this would be compiled into one loop with all that led to the state.
+    state = jax.lax.optimization_barrier(state)
+    byte = jnp.where(state.pending, PENDING, 0).astype(jnp.uint8)
+    for stage in (*PHASE_STAGES, MEASURE):
+        if stage.applies(problem):
+            wants = stage.wants(problem, state, phase)
+            byte |= jnp.where(wants, BITS[stage.name], 0).astype(jnp.uint8)
+    return byte
+
+
+def certificate_of(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
+    """The certificate of this network, worked out by a program of its own."""
+    with LAPACK:
+        return jax.block_until_ready(_certificate(network, flow))
+
+
+@eqx.filter_jit
+def _certificate(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
+    with exactly():
+        return certificate_for(network, flow.marginal_abscissa(network))
+
+
+@functools.lru_cache(maxsize=64)
+def _blank(m: int, n: int, dtype: Any, device: Device) -> State:
+    return jax.device_put(blank_state(m, n, dtype), device)
+
+
+@eqx.filter_jit
+def _begin(problem: Problem, phase: Phase, state: State) -> tuple[State, UInt8[Array, " m"]]:
+    with exactly():
+        state = initial_state(problem.network, problem.inputs, state)
+        return state, _wanted(problem, state, phase)
+
+
+@eqx.filter_jit
+def _advance(
+    problem: Problem, state: State, phase: Phase, stage: Stage, queue: Queue
+) -> tuple[State, UInt8[Array, " m"]]:
+    with exactly():
+        state = stage.run(problem, state, phase, queue)
+        return state, _wanted(problem, state, phase)
+
+
+@eqx.filter_jit
+def _finish(problem: Problem, state: State) -> FixedPoints:
+    with exactly():
+        if problem.certificate.abscissas_are_free:
+            state = MEASURE.run(problem, state, None, None)
+        return result(problem.network, problem.inputs, state)
+
+
+def _settle_spread(
+    network: AbstractDynamics,
+    inputs: Float[Array, "*batch k"],
+    x0: Float[Array, "*batch n"] | None,
+    flow: Flow,
+) -> FixedPoints:
+    """Settle a batch whose owner has spread it over devices, each device's rows there."""
+    if not inputs.is_fully_addressable:
+        return eqx.filter_jit(settle_traced)(network, inputs, x0, flow)
+    batch = inputs.shape[:-1]
+    count = math.prod(batch)
+    devices = sorted(inputs.devices(), key=lambda device: device.id)
+    mesh = Mesh(np.asarray(devices), ("rows",))
+    share = -(-count // len(devices))
+    fill = ((0, share * len(devices) - count), (0, 0))
+
+    def spread(rows: Array | None) -> list[Any]:
+        """The rows of each device."""
+        if rows is None:
+            return [None] * len(devices)
+        rows = jnp.pad(rows.reshape(count, -1), fill, constant_values=jnp.nan)
+        shards = jax.device_put(rows, rows_over(mesh)).addressable_shards
+        return [shard.data for shard in sorted(shards, key=lambda shard: shard.device.id)]
+
+    parts, starts = spread(inputs), spread(x0)
+
+    def work(k: int, device: Device) -> FixedPoints:
+        del device
+        here = devices[k]
+        return settle_chunks(put(network, here), parts[k], starts[k], flow, workers=[here])
+
+    found = in_parallel(work, range(len(devices)), devices)
+
+    def whole(*columns: Array) -> Array:
+        shape = (share * len(devices), *columns[0].shape[1:])
+        rows = jax.make_array_from_single_device_arrays(shape, rows_over(mesh), list(columns))
+        return rows[:count].reshape(*batch, *shape[1:])
+
+    return jax.tree.map(whole, *found)

@@ -1,0 +1,70 @@
+"""Sizes that decide how fast a batch is settled, and nothing else. `benchmarks/README.md` has the
+measurements."""
+
+LARGEST_TABLE = 8
+"""Networks up to this size get a table of all 2^n chambers (256 of them here)."""
+
+HOPEFUL = 1.0
+"""A proof is not tried where the norm of tau dx/dt is this many times the distance to the nearest
+threshold, or more."""
+
+LARGEST_KEPT = 2**12
+"""Numbers in a network whose certificate is kept for the next call."""
+
+NUMBERS_AT_ONCE = 2**20
+"""Numbers in the matrices of derivatives that are in memory at a time."""
+
+CERTIFIED_AT_ONCE = 256
+"""Rows whose certificates are looked up in a table at a time."""
+
+JUDGED_AT_ONCE = 4096
+"""Numbers in the states of rows that are judged at a time."""
+
+GROWING_AT_ONCE = 256
+"""The same of rows whose growth is to be proven."""
+
+STEPS_PER_VISIT = 8
+"""Solver steps between two visits of the queue. Fewer waste steps of lanes that have ended,
+more spend time on storing and loading."""
+
+SMALL = 32
+"""Networks up to this size have their proofs worked out on whole matrices: each size of matrices
+compiles for a second or two."""
+
+
+def proof_sizes(n: int) -> list[int]:
+    """Sizes of the matrices that proofs are compiled for, in a network of n neurons."""
+    return [n] if n <= SMALL else abscissa_sizes(n)
+
+
+def abscissa_sizes(n: int) -> list[int]:
+    """Sizes of the matrices that eigenvalues are computed of: a matrix of half the size takes an
+    eighth of the time."""
+    return sorted({max(1, round(share * n)) for share in (3 / 8, 5 / 8, 1)})
+
+
+def block_rows(n: int) -> int:
+    """Rows whose active blocks are worked out at a time."""
+    return max(32, min(2**19 // n**2, 512))
+
+
+def chunk_rows(n: int, count: int, platform: str = "cpu") -> int:
+    """Rows of a chunk, for a batch of so many: small chunks answer soon, large ones waste less time
+    on their last rows. There are these two on a CPU, and so two programs of each kind; an
+    accelerator has chunks of one, larger size."""
+    large = _power_of_two(2**19 // n, 512, 2**16)
+    if platform != "cpu":
+        return 16 * large
+    return large if count >= 2 * large else _power_of_two(2**16 // n, 256, 2**10)
+
+
+def num_lanes(n: int, m: int) -> int:
+    """How many trajectories of a chunk of m rows are in flight at once."""
+    large = chunk_rows(n, 2**62)
+    wanted = 640 if m < large else 5120 if m == large else 20480
+    return max(64, wanted // n)
+
+
+def _power_of_two(number: int, low: int, high: int) -> int:
+    """The power of two next below the number, in these bounds."""
+    return min(high, max(low, 2 ** (number.bit_length() - 1)))

@@ -1,0 +1,59 @@
+r"""Chambers of threshold-linear networks: active sets, and the affine flow inside each.
+
+For phi = [.]+ the state space splits into chambers, one for each active set
+sigma = {j : u_j(x) > 0}, with u = C x + d the drive, that is rectified: C = I under
+`"voltage"`, C = W under the other two. Inside a chamber the flow is affine,
+
+    tau dx/dt = M x + q,    J = T^-1 M,    x* = -M^-1 q.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._types import ActiveSet, Matrix
+from ...networks import RateNetwork
+
+
+def all_sets(n: int) -> np.ndarray:
+    """All active sets of n neurons, (2^n, n): that of index sum_j sigma_j 2^j in this row."""
+    return np.arange(2**n)[:, None] >> np.arange(n) & 1 == 1
+
+
+def chamber_index(sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
+    """The places of these active sets among `all_sets`."""
+    return jnp.sum(jnp.where(sigma, 2 ** np.arange(len(sigma))[:, None], 0), axis=0)
+
+
+def chamber_matrix(network: RateNetwork, sigma: ActiveSet) -> Matrix:
+    """M = T J, the linear part of the flow in the chamber of sigma."""
+    return network.linearised(sigma.astype(network.weights.dtype))
+
+
+def chamber_drift(
+    network: RateNetwork,
+    sigma: Bool[Array, "n *lanes"],
+    x: Float[Array, "n *lanes"],
+    i: Float[Array, "n *lanes"],
+) -> Float[Array, "n *lanes"]:
+    """M x + q: tau dx/dt of the flow in the chamber of sigma, wherever x is."""
+    return network.drift_at(jnp.where(sigma, network.drive(x, i), 0), x, i)
+
+
+def margin(
+    network: RateNetwork,
+    sigma: Bool[Array, "n *lanes"],
+    x: Float[Array, "n *lanes"],
+    i: Float[Array, "n *lanes"],
+) -> Float[Array, "n *lanes"]:
+    """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
+
+    All are positive exactly when x certainly lies in the chamber of sigma. `network` is
+    `in_lanes` where x is.
+    """
+    u = network.drive(x, i)
+    terms = jnp.max(jnp.abs(x), axis=0) + jnp.max(jnp.abs(network.bias))
+    if network.convention != "voltage":
+        strength = jnp.sum(jnp.abs(network.weights), axis=1)
+        terms = jnp.multiply.outer(strength, terms) + jnp.max(jnp.abs(i), axis=0)
+    return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * terms

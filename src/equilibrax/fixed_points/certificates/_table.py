@@ -1,0 +1,138 @@
+r"""Certificates of small threshold-linear networks: a table of all chambers.
+
+In a chamber (`_chambers`), let J be Hurwitz and J'P + PJ < 0. Along the chamber's flow
+v = dx/dt obeys v' = J v, so that v'P v falls, and u_j is off u_j(x*) by c_j J^-1 v, c_j being
+row j of C. When x* lies in its chamber, and
+
+    v'P v  <  min_j u_j(x*)^2 / (c_j J^-1 P^-1 J^-T c_j'),
+
+the flow never leaves the chamber, and x converges to x*. That is a proof, not a tolerance. In
+terms of x - x* the ellipsoid is that of J'P J. It is larger than that of P itself:
+`benchmarks/README.md` has what the choice gains.
+"""
+
+from typing import Any, ClassVar, TypeGuard
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
+from .._linalg import inverse
+from .._speed import CERTIFIED_AT_ONCE, LARGEST_TABLE
+from ..stepping import in_blocks, in_lanes
+from ._base import AbstractCertificate, Proof
+from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, margin
+from ._ellipsoids import cayley_shift, solve_lyapunov
+from ._global import GlobalStability
+from ._spectrum import spectral_abscissa
+
+
+def has_table(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
+    """Whether the network's chambers are few enough to be tabulated."""
+    return is_threshold_linear(network) and network.num_neurons <= LARGEST_TABLE
+
+
+class ChamberTable(AbstractCertificate):
+    """Quantities that depend on the active set alone, for all 2^n of them.
+
+    The chamber of sigma has the index sum_j sigma_j 2^j, on the last axis of every table.
+    """
+
+    settling: ClassVar[tuple[float, float, float]] = (0.7, 1 / 10, 1 / 100)
+    early: ClassVar[float] = 0.05  # small networks are quick
+    abscissas_are_free: ClassVar[bool] = True
+
+    inverse: Float[Array, "n n sets"]  # -M^-1, so that x* = inverse @ q
+    metric: Float[Array, "n n sets"]  # P
+    size: Float[Array, " sets"]  # the trace of P
+    reach: Float[Array, "n sets"]  # c_j J^-1 P^-1 J^-T c_j'
+    spectral: Float[Array, " sets"]  # the spectral abscissa of J
+    trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
+    globally: GlobalStability
+
+    def __init__(self, network: RateNetwork, band: Float[Array, ""]):
+        """Tabulate; a chamber traps only where the abscissa is below -`band`."""
+        n = network.num_neurons
+        dtype = network.weights.dtype
+        eye = jnp.eye(n, dtype=dtype)
+        rows = eye if network.convention == "voltage" else network.weights
+
+        def tabulate(sigma):
+            matrix = chamber_matrix(network, sigma)
+            jacobian = matrix / network.tau[:, None]
+            abscissa = spectral_abscissa(jacobian)
+            shifted = jacobian + band * eye
+            # In one batch, so that one program inverts both.
+            back, resolvent = jax.vmap(inverse)(
+                jnp.stack([-matrix, cayley_shift(shifted) * eye - shifted])
+            )
+            ellipsoid = solve_lyapunov(shifted, abscissa < -band, resolvent)
+            # The other columns mean something only where J is Hurwitz.
+            back = jnp.where(ellipsoid.proven, back, eye)
+            reach = ellipsoid.reach(rows @ (back * network.tau))
+            trapping = ellipsoid.proven & jnp.all(jnp.isfinite(reach))
+            return back, ellipsoid.p, jnp.trace(ellipsoid.p), reach, abscissa, trapping
+
+        tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(all_sets(n)))
+        self.inverse, self.metric, self.size, *rest = tables
+        self.reach, self.spectral, self.trapping = rest
+        self.globally = GlobalStability(network, band)
+
+    def point(
+        self, network: RateNetwork, sigma: Bool[Array, "n lanes"], i: Float[Array, "n lanes"]
+    ) -> tuple[Int[Array, " lanes"], Float[Array, "n lanes"], Float[Array, "n lanes"]]:
+        """The chambers' indices, their fixed points, and the `margin`s by which these lie in them.
+        `network` is `in_lanes`."""
+        index = chamber_index(sigma)
+        inverse = self.inverse[:, :, index]
+        # From 0, so that it does not depend on a start; and once more, on what rounding left.
+        target = _product(inverse, chamber_drift(network, sigma, jnp.zeros_like(i), i))
+        target = target + _product(inverse, chamber_drift(network, sigma, target, i))
+        return index, target, margin(network, sigma, target, i)
+
+    @property
+    def convergent(self):
+        return self.globally.convergent
+
+    def prove(self, network, x, inputs, queue, wanted):
+        del wanted
+        lanewise: Any = in_lanes(network)
+
+        def treat(proof: Proof, x, i, valid) -> Proof:
+            del proof, valid
+            trapped, stable, point = self.trapped(lanewise, x.T, i.T)
+            return Proof(trapped, stable, point.T)
+
+        return in_blocks(queue, CERTIFIED_AT_ONCE, treat, Proof.of_nothing(x), x, inputs)
+
+    def abscissas(self, network, x, inputs, queue):
+        del queue
+        lanewise: Any = in_lanes(network)
+        return self.spectral[chamber_index(lanewise.drive(x.T, inputs.T) > 0)]
+
+    def abscissa(self, network, sigma):
+        del network
+        return self.spectral[chamber_index(sigma[:, None])[0]]
+
+    def trapped(
+        self, network: RateNetwork, x: Float[Array, "n lanes"], i: Float[Array, "n lanes"]
+    ) -> tuple[Bool[Array, " lanes"], Bool[Array, " lanes"], Float[Array, "n lanes"]]:
+        """Whether each x lies in the trapping ellipsoid of its own chamber; whether the chamber's
+        point is a stable fixed point at all; and the point. `network` is `in_lanes`."""
+        index, target, room = self.point(network, network.drive(x, i) > 0, i)
+        stable = self.trapping[index] & jnp.all(room > 0, axis=0)
+        bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
+        velocity = network.vector_field(None, x, i)
+        norm = jnp.sqrt(jnp.sum(velocity * _product(self.metric[:, :, index], velocity), axis=0))
+        # Rounding could hide as much of the velocity.
+        voltage = network.convention == "voltage"
+        sources = network.transfer(network.drive(x, i)) if voltage else jnp.abs(x)
+        terms = jnp.abs(network.weights) @ sources + jnp.abs(network.bias) + jnp.abs(x) + jnp.abs(i)
+        hidden = 4 * jnp.finfo(x.dtype).eps * terms / network.tau
+        norm += jnp.sqrt(jnp.sum(jnp.square(hidden), axis=0) * self.size[index])
+        return stable & (jnp.square(norm) < 0.99 * bound), stable, target
+
+
+def _product(matrices: Float[Array, "n n lanes"], vectors: Float[Array, "n lanes"]):
+    return jnp.sum(matrices * vectors[None], axis=1)

@@ -1,0 +1,41 @@
+"""Certificates: trajectories at rest whose convergence is proven have settled."""
+
+import jax
+from jaxtyping import Array, Bool
+
+from .._phases import Phase
+from .._result import Outcome
+from .._speed import proof_sizes
+from .._state import State, StopReason
+from ..certificates import NoCertificate
+from ..stepping import Queue
+from ._classify import is_near
+from ._stage import Problem, Stage
+
+
+def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
+    """Pending trajectories at rest; where verdicts are passed, all that have stopped for good."""
+    del problem
+    at_rest = state.stop == StopReason.AT_REST
+    return state.pending & (at_rest | (phase.judged & (state.stop >= StopReason.ESCAPED)))
+
+
+def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
+    """Trapped trajectories have settled, at the chamber's own point; where verdicts are passed,
+    so have those that rest next to a point proven to be stable."""
+    network, certificate, inputs = problem.network, problem.certificate, problem.inputs
+    wanted = phase.judged | certificate.hopeful(network, state.x, inputs)
+    proof = certificate.prove(network, state.x, inputs, queue, wanted)
+    near = jax.vmap(is_near)(state.x, proof.point, state.scale)
+    resting = phase.judged & (state.stop == StopReason.AT_REST) & proof.stable & near
+    return state.ended(
+        state.pending & (proof.trapped | resting),
+        Outcome.STABLE, x=proof.point, certified=proof.trapped,
+    )  # fmt: skip
+
+
+CERTIFY = Stage(
+    "certify", wants, run, lambda problem: not isinstance(problem.certificate, NoCertificate),
+    sizes=proof_sizes,
+    uses_lapack=lambda problem: not problem.certificate.abscissas_are_free,
+)  # fmt: skip

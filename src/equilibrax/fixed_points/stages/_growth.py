@@ -1,0 +1,81 @@
+r"""Growth without bound, proven from the linear flow of a chamber.
+
+Let exactly one eigenvalue lambda of the chamber's Jacobian J lie in the right half plane, let e
+be the part of d = x - x* along its eigenvector and r the rest. Along the chamber's flow
+
+    u(t) = u(x*) + exp(lambda t) (C e + C exp((J - lambda) t) r),
+
+C being what takes d to u. The matrix K = J - lambda I - lambda Pi, Pi the projection on e, is
+Hurwitz and moves r as J - lambda does. With K'P + PK < 0 the last term's component j stays
+below rho sqrt(c_j P^-1 c_j'), rho^2 = r'P r. If therefore, with s_j = 1 for active and
+-1 for silent neurons,
+
+    g_j = s_j c_j e - rho sqrt(c_j P^-1 c_j') >= 0   and   s_j u_j(x*) + g_j > 0   for every j,
+
+the trajectory never leaves the chamber, and e grows for ever.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from ..._types import Flag, Vector
+from ...networks import RateNetwork, is_threshold_linear
+from .._accuracy import FAR, GROWING, STILL_GROWING
+from .._linalg import solve
+from .._phases import Phase
+from .._result import Outcome
+from .._speed import GROWING_AT_ONCE
+from .._state import State, StopReason
+from ..certificates import solve_lyapunov, unstable_projection
+from ..stepping import Queue, in_blocks
+from ._stage import Problem, Stage
+
+
+def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
+    """Trajectories that are far out, do not rest, and move fast for their size."""
+    del problem
+    speed = jnp.where(phase.final, STILL_GROWING, GROWING) * state.size
+    far = (state.size > FAR * state.scale) & (state.speed > speed)
+    moving = state.unsettled & (state.stop != StopReason.AT_REST)
+    return phase.watched & moving & far
+
+
+def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
+    """Trajectories that are proven to grow for ever need not go there: they have diverged."""
+    del phase
+    network = problem.network
+
+    def treat(part: State, i, valid) -> State:
+        growing = jax.vmap(lambda x, i: grows_for_ever(network, x, i))(part.x, i)
+        unknown = jnp.full_like(part.abscissa, jnp.nan)
+        return part.ended(growing & valid, Outcome.DIVERGED, abscissa=unknown)
+
+    size = max(1, GROWING_AT_ONCE // network.num_neurons)
+    return in_blocks(queue, size, treat, state, problem.inputs)
+
+
+GROWTH = Stage(
+    "growth", wants, run, lambda problem: is_threshold_linear(problem.network),
+    uses_lapack=lambda problem: True,
+)  # fmt: skip
+
+
+def grows_for_ever(network: RateNetwork, x: Vector, i: Vector) -> Flag:
+    """Whether |x| is proven to grow beyond all bounds; for threshold-linear networks."""
+    eye = jnp.eye(x.size, dtype=x.dtype)
+    rows = eye if network.convention == "voltage" else network.weights
+    u, jacobian = network.drive(x, i), network.jacobian(x, i)
+    d = solve(jacobian, network.vector_field(None, x, i))
+    projection = unstable_projection(jacobian)
+    rate = jnp.trace(jacobian @ projection)
+    single = (jnp.abs(jnp.trace(projection) - 1) < 0.01) & (rate > 0)
+    ellipsoid = solve_lyapunov(jacobian - rate * (eye + projection), single)
+    e = projection @ d
+    r = d - e
+    side = jnp.where(u > 0, 1, -1)
+    bound = jnp.sqrt((r @ ellipsoid.p @ r) * ellipsoid.reach(rows))
+    growth = side * (rows @ e) - 1.01 * bound
+    rounding = 1e3 * jnp.finfo(x.dtype).eps * (jnp.abs(rows) @ jnp.abs(d) + jnp.abs(u))
+    stays = (growth > rounding) & (side * (u - rows @ d) + growth > rounding)
+    return ellipsoid.proven & jnp.all(stays)

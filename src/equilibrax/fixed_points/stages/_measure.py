@@ -1,0 +1,34 @@
+"""The abscissas that no verdict has needed."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from .._result import Outcome
+from .._speed import abscissa_sizes
+from .._state import State
+from ..certificates import ChamberTable
+from ._stage import Problem, Stage
+
+
+def wants(problem: Problem, state: State, phase: Any) -> Bool[Array, " m"]:
+    """Rows with an outcome but no abscissa; stable ones where it is asked for or free."""
+    del phase
+    unknown = jnp.isnan(state.abscissa) & ~state.pending & (state.outcome != Outcome.INVALID)
+    if problem.flow.abscissa or isinstance(problem.certificate, ChamberTable):
+        return unknown
+    return unknown & (state.outcome != Outcome.STABLE)
+
+
+def run(problem: Problem, state: State, phase: Any, queue: Any) -> State:
+    """Add the spectral abscissa of the Jacobian where the trajectory ended."""
+    wanted = wants(problem, state, phase)
+    abscissas = problem.certificate.abscissas(problem.network, state.x, problem.inputs, queue)
+    return state.ended(wanted, state.outcome, abscissa=abscissas)
+
+
+MEASURE = Stage(
+    "measure", wants, run, sizes=abscissa_sizes,
+    uses_lapack=lambda problem: not problem.certificate.abscissas_are_free,
+)  # fmt: skip
