@@ -220,9 +220,9 @@ TWO_THREADS = """
 import threading
 import jax, jax.numpy as jnp, numpy as np
 import equilibrax as eqb
-network = eqb.random_ei(50, key=jax.random.key(1))
+network = eqb.random_ei(20, key=jax.random.key(1))
 def settle(seed):
-    inputs = jax.random.uniform(jax.random.key(seed), (2048, 50), minval=-1.0)
+    inputs = jax.random.uniform(jax.random.key(seed), (1024, 20), minval=-1.0)
     assert bool(eqb.find_fixed_points(network, inputs).stable.all())
 threads = [threading.Thread(target=settle, args=(k,)) for k in range(2)]
 [thread.start() for thread in threads]
