@@ -186,6 +186,9 @@ def settle_rows(
     come to the host.
     """
     to_end = any(device.platform != "cpu" for device in workers)
+    if not to_end and not settler.certificate.abscissas_are_free:
+        # LAPACK beside another thread's program can wait for ever: see `_linalg`.
+        workers = workers[:1]
 
     def begin(span: tuple[int, int], device: Device):
         chunk = settler.run(chunk_of(span, device), settler.plan if to_end else settler.first)
