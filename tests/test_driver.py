@@ -5,9 +5,11 @@ import contextlib
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 
+import diffrax
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ import equilibrax as eqb
 from equilibrax import Outcome, _workers
 from equilibrax._workers import in_parallel
 from equilibrax.fixed_points import _driver, _speed
-from equilibrax.fixed_points._driver import settle_chunks
+from equilibrax.fixed_points._driver import settle_chunks, workers_for
 
 DEVICE = jax.devices()[0]
 
@@ -167,6 +169,16 @@ def test_workers_are_the_cores_that_the_process_may_use(monkeypatch):
     assert _workers.workers_beside(DEVICE) == [DEVICE] * 3
 
 
+def test_programs_that_call_lapack_run_on_one_worker(reference):
+    """Beside another thread's program, LAPACK can wait for ever."""
+    workers = [DEVICE] * 3
+    assert workers_for(reference, eqb.Flow(), workers) == workers
+    assert workers_for(eqb.ring(12), eqb.Flow(), workers) == [DEVICE]
+    assert workers_for(eqb.WilsonCowan(), eqb.Flow(), workers) == [DEVICE]
+    implicit = eqb.Flow(solver=diffrax.Kvaerno3())
+    assert workers_for(reference, implicit, workers) == [DEVICE]
+
+
 def test_an_exception_in_a_worker_is_raised_once_and_leaves_no_thread():
     begun, before = [], threading.active_count()
 
@@ -185,11 +197,15 @@ def test_an_exception_in_a_worker_is_raised_once_and_leaves_no_thread():
 def test_an_interrupt_ends_the_workers():
     begun, before = [], threading.active_count()
 
+    def work(task, device):
+        begun.append(task)
+        time.sleep(1e-3)
+
     def done(task, result):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        in_parallel(lambda task, device: begun.append(task), range(1000), [DEVICE] * 2, done)
+        in_parallel(work, range(1000), [DEVICE] * 2, done)
     assert len(begun) < 1000
     assert threading.active_count() == before
 

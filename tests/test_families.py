@@ -35,6 +35,12 @@ def test_a_network_that_is_not_finite_leaves_its_neighbours_alone(swept):
     np.testing.assert_array_equal(swept.share(Outcome.INVALID), [0, 0, 0, 1, 0])
 
 
+def test_a_sweep_of_one_input_has_the_shape_of_the_family(swept):
+    alone = eqb.sweep(network_of, W_E, INPUTS[0])
+    assert alone.found.state.shape == (5, 5)
+    np.testing.assert_array_equal(alone.found.outcome, swept.found.outcome[:, 0])
+
+
 def test_a_sweep_over_two_axes_and_its_gradient():
     grid = jnp.meshgrid(jnp.asarray([1.0, 2.0]), jnp.asarray([6.0, 8.0, 9.0]), indexing="ij")
 

@@ -7,8 +7,9 @@ they are. Nothing that a chunk gives depends on the thread, or on how many there
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -56,13 +57,18 @@ def in_parallel(
     free: SimpleQueue[Device] = SimpleQueue()
     for device in workers:
         free.put(device)
-    settings = _settings()
+    settings, failed = _settings(), threading.Event()
 
     def run(task):
+        if failed.is_set():
+            raise CancelledError
         device = free.get()
         try:
             with _applied(settings):
                 return work(task, device)
+        except BaseException:
+            failed.set()
+            raise
         finally:
             free.put(device)
 
@@ -70,8 +76,11 @@ def in_parallel(
         futures = {pool.submit(run, task): task for task in tasks}
         try:
             for future in as_completed(futures):
-                done(futures[future], future.result())
+                # The failure itself comes sooner or later.
+                if not isinstance(future.exception(), CancelledError):
+                    done(futures[future], future.result())
         except BaseException:
+            failed.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         return [future.result() for future in futures]

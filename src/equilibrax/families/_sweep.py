@@ -16,7 +16,7 @@ from .._devices import put
 from .._types import Device
 from .._workers import in_parallel, workers_beside
 from ..fixed_points import FixedPoints, Flow, Outcome
-from ..fixed_points._driver import settle_chunks
+from ..fixed_points._driver import settle_chunks, workers_for
 from ..fixed_points._flow import as_flow
 from ..fixed_points._implicit import attach_derivatives
 from ..fixed_points._problem import as_problem, without_derivatives
@@ -165,12 +165,15 @@ def _settle_family(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedP
     home = next(iter(inputs.devices()))
     arrays = jax.tree.map(at_home, arrays)
     size = jax.tree.leaves(arrays)[0].shape[0]
-    batch = inputs.shape[:-1]
+
+    def network_at(k: int) -> AbstractDynamics:
+        return eqx.combine(jax.tree.map(lambda a: a[k], arrays), rest)
 
     def work(k: int, device: Device) -> FixedPoints:
-        network = eqx.combine(jax.tree.map(lambda a: a[k], arrays), rest)
         here, start = put((inputs, x0), device)
-        return jax.tree.map(at_home, settle_chunks(network, here, start, flow, workers=[device]))
+        found = settle_chunks(network_at(k), here, start, flow, workers=[device])
+        return jax.tree.map(lambda a: at_home(a)[None], found)
 
-    parts = in_parallel(work, range(size), workers_beside(home))
-    return joined(parts, home, (size, *batch))
+    workers = workers_for(network_at(0), flow, workers_beside(home))
+    parts = in_parallel(work, range(size), workers)
+    return joined(parts, home)

@@ -31,7 +31,7 @@ from ._result import FixedPoints, Outcome
 from ._speed import LARGEST_KEPT, chunk_rows
 from ._state import State, blank_state, initial_state, result
 from ._traced import settle_traced
-from .certificates import AbstractCertificate, NoCertificate, certificate_for
+from .certificates import AbstractCertificate, NoCertificate, certificate_for, has_table
 from .stages import CERTIFY, CLASSIFY, INTEGRATE, MEASURE, PHASE_STAGES, Problem, Stage
 from .stepping import Queue
 
@@ -73,8 +73,22 @@ def settle_chunks(
         chunk = settler.run(chunk_of((0, count), home), settler.plan)
         return joined([settler.finish(chunk, count)], home, batch)
     with progress_bar(count, "settling", "inputs", progress) as bar:
-        parts = settle_rows(settler, chunk_of, count, workers or workers_beside(home), bar.update)
+        workers = workers_for(network, flow, workers or workers_beside(home))
+        parts = settle_rows(settler, chunk_of, count, workers, bar.update)
     return joined([parts], home, batch)
+
+
+def workers_for(
+    network: AbstractDynamics, flow: Flow, workers: Sequence[Device]
+) -> Sequence[Device]:
+    """Those of the workers that may run this network's programs side by side.
+
+    On a CPU it is only one where solver steps or proofs call LAPACK: beside another thread's
+    program that can wait for ever (`_linalg`).
+    """
+    on_cpu = all(device.platform == "cpu" for device in workers)
+    calls_lapack = flow.is_implicit or not has_table(network)
+    return workers[:1] if on_cpu and calls_lapack else workers
 
 
 class Chunk(NamedTuple):
@@ -186,9 +200,6 @@ def settle_rows(
     come to the host.
     """
     to_end = any(device.platform != "cpu" for device in workers)
-    if not to_end and not settler.certificate.abscissas_are_free:
-        # LAPACK beside another thread's program can wait for ever: see `_linalg`.
-        workers = workers[:1]
 
     def begin(span: tuple[int, int], device: Device):
         chunk = settler.run(chunk_of(span, device), settler.plan if to_end else settler.first)
@@ -383,7 +394,7 @@ def _settle_spread(
         here = devices[k]
         return settle_chunks(put(network, here), parts[k], starts[k], flow, workers=[here])
 
-    found = in_parallel(work, range(len(devices)), devices)
+    found = in_parallel(work, range(len(devices)), workers_for(network, flow, devices))
 
     def whole(*columns: Array) -> Array:
         shape = (share * len(devices), *columns[0].shape[1:])

@@ -124,6 +124,11 @@ class Flow(eqx.Module):
             return UnrolledStepper(in_lanes(network), diffrax.Tsit5())
         return DiffraxStepper(network, self.solver)
 
+    @property
+    def is_implicit(self) -> bool:
+        """Whether a solver step factorises matrices."""
+        return isinstance(self.solver, diffrax.AbstractImplicitSolver)
+
     def num_lanes(self, network: AbstractDynamics, m: int) -> int:
         """`lanes`, or its default for m trajectories of this network."""
         return self.lanes or num_lanes(network.num_neurons, m)

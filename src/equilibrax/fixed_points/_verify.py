@@ -14,7 +14,7 @@ from .._batching import cut, first_rows, joined, spans
 from .._types import Device
 from .._workers import in_parallel, workers_beside
 from ..networks import RateNetwork
-from ._driver import certificate_of
+from ._driver import certificate_of, workers_for
 from ._flow import Flow
 from ._speed import chunk_rows
 from .certificates import AbstractCertificate
@@ -28,13 +28,14 @@ def verify(
     ones. `network` is threshold-linear; rows that are not finite are never verified."""
     home = next(iter(inputs.devices()))
     size = chunk_rows(network.num_neurons, len(inputs), home.platform)
+    workers = workers_for(network, flow, workers_beside(home))
     certificate = certificate_of(network, flow)
 
     def work(span: tuple[int, int], device: Device):
         i, proposed = (cut(rows, span, size, device) for rows in (inputs, x))
         return first_rows(_verify(network, certificate, i, proposed), span[1] - span[0])
 
-    parts = in_parallel(work, spans(len(inputs), size), workers_beside(home))
+    parts = in_parallel(work, spans(len(inputs), size), workers)
     return joined(parts, home)
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int
 from .. import _checks
 from .._batching import joined
 from .._progress import progress_bar
-from .._workers import workers_beside
 from ..fixed_points import Flow, Outcome
 from ..fixed_points._flow import as_flow
 from ..fixed_points._result import in_words
@@ -129,10 +128,10 @@ def sample_fixed_points(
         _checks.fail("n_draws", "be at most 2**32 in memory", f"is {n_draws}")
     sampler = Sampler(network, inputs, key, method, n_draws)
     size = ROUND * sampler.settler.size
-    workers, parts, counts = workers_beside(sampler.home), [], []
+    parts, counts = [], []
     with progress_bar(n_draws, "settling", "inputs", progress) as bar:
         for first in range(0, n_draws, size):
-            columns = sampler(first, min(size, n_draws - first), workers, bar.update)
+            columns = sampler(first, min(size, n_draws - first), sampler.workers, bar.update)
             counts.append(count_outcomes(columns))
             parts.append(keep_stable(columns) if keep == "stable" else columns)
     columns = joined(parts, sampler.home)

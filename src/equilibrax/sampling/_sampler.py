@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from .._batching import concatenated, cut, first_rows
 from .._types import Device
+from .._workers import workers_beside
 from ..fixed_points import Flow, Outcome
-from ..fixed_points._driver import Chunk, settle_rows, settler_for
+from ..fixed_points._driver import Chunk, settle_rows, settler_for, workers_for
 from ..fixed_points._speed import chunk_rows
 from ..networks import AbstractDynamics
 from ._inputs import AbstractInputs, draw_inputs, key_of_block
@@ -35,6 +36,7 @@ class Sampler:
         """`count`: how many inputs are to be settled in one call, or more."""
         self.network, self.inputs, self.key = network, inputs, key
         self.home = next(iter(key.devices()))
+        self.workers = workers_for(network, method, workers_beside(self.home))
         size = chunk_rows(network.num_neurons, count, self.home.platform)
         self.settler = settler_for(network, method, network.num_inputs, size, self.home)
 

@@ -22,7 +22,7 @@ from .._devices import meet
 from .._progress import progress_bar
 from .._resumable import explained, read_settings, taken_up
 from .._types import Device
-from .._workers import in_parallel, workers_beside
+from .._workers import in_parallel
 from ..fixed_points import Flow, Outcome
 from ..fixed_points._result import in_words
 from ..networks import AbstractDynamics
@@ -115,8 +115,7 @@ def sample_to_store(
                 bar.set_postfix_str(in_words(counts), refresh=False)
                 bar.update(drawn[index])
 
-            home = next(iter(jax.local_devices()))
-            in_parallel(work, missing, workers_beside(home), done)
+            in_parallel(work, missing, sampler.workers, done)
         meet("equilibrax: all shards are written")
         return open_samples(folder, network=network)
 

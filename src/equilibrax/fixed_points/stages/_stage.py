@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -38,7 +37,7 @@ class Problem(eqx.Module):
 
 def steps_use_lapack(problem: Problem) -> bool:
     """Whether a solver step factorises matrices."""
-    return isinstance(problem.flow.solver, diffrax.AbstractImplicitSolver)
+    return problem.flow.is_implicit
 
 
 class Stage(NamedTuple):
