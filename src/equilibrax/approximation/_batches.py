@@ -20,9 +20,8 @@ from .. import _checks
 from .._devices import on_all_of
 from .._settings import described, digest_of
 from ..fixed_points import FixedPoints, Outcome, find_fixed_points
-from ..fixed_points._result import in_words
+from ..fixed_points._result import add_counts, in_words
 from ..sampling import LiveSamples, Samples, SampleStore
-from ..sampling._counts import add_counts
 from ..sampling._header import settings_of_inputs, settings_of_network
 from ..sampling._inputs import draw_inputs
 from ._chunks import Batch, BatchedChunk, RandomChunk, Span, split_steps, to_devices

@@ -26,6 +26,7 @@ from .._types import Device
 from .._workers import in_parallel, num_cores, workers_beside
 from ..networks import AbstractDynamics
 from ._flow import Flow
+from ._linalg import exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints, Outcome
 from ._speed import LARGEST_KEPT, chunk_rows
@@ -42,10 +43,6 @@ LAPACK = threading.RLock()
 def one_at_a_time(needed: bool) -> contextlib.AbstractContextManager:
     """A context that only one thread enters at a time, where needed."""
     return LAPACK if needed else contextlib.nullcontext()
-
-
-# TF32 products on a GPU would spoil error estimates and verdicts.
-exactly = functools.partial(jax.default_matmul_precision, "highest")
 
 
 def settle_chunks(
@@ -102,7 +99,7 @@ class Chunk(NamedTuple):
     @property
     def pending(self) -> np.ndarray:
         """The rows without an outcome."""
-        return np.flatnonzero(np.asarray(self.wanted) & PENDING)
+        return np.flatnonzero(np.asarray(self.wanted) & PENDING_BIT)
 
 
 Step = tuple[Stage, Phase]
@@ -123,16 +120,12 @@ class Settler:
         _compile_together(network, flow, num_inputs, size, device)
         self.certificate = certificate_of(network, flow)
         phases = schedule(flow, network, self.certificate)
-        self.plan = [(stage, phase) for phase in phases for stage in PHASE_STAGES]
-        self.first, self.rest = (
-            self.plan[: len(PHASE_STAGES)],
-            self.plan[len(PHASE_STAGES) :],
-        )
-        if not self.certificate.abscissas_are_free:
-            measure = (MEASURE, phases[-1])
-            self.plan, self.first, self.rest = (
-                [*steps, measure] for steps in (self.plan, self.first, self.rest)
-            )
+        measure = [] if self.certificate.abscissas_are_free else [(MEASURE, phases[-1])]
+
+        def steps(some: list[Phase]) -> list[Step]:
+            return [*((stage, phase) for phase in some for stage in PHASE_STAGES), *measure]
+
+        self.plan, self.first, self.rest = map(steps, (phases, phases[:1], phases[1:]))
 
     def problem(self, inputs: Float[Array, "m k"]) -> Problem:
         """The problem of these inputs, on their device."""
@@ -159,26 +152,25 @@ class Settler:
         for column, rows in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
             column[: len(inputs)] = rows
         wanted = np.zeros(self.size, np.uint8)
-        wanted[: len(inputs)] = PENDING | BITS[INTEGRATE.name]
+        wanted[: len(inputs)] = PENDING_BIT | BITS[INTEGRATE.name]
         return Chunk(problem, *jax.device_put((whole, wanted), device))
 
     def run(self, chunk: Chunk, plan: Sequence[Step]) -> Chunk:
         """Run the stages that some row wants."""
-        (problem, state, wanted), pending = chunk, True
+        problem, state, wanted = chunk
+        bits = np.bitwise_or.reduce(np.asarray(wanted))
         for stage, phase in plan:
-            rows = np.flatnonzero(np.asarray(wanted) & BITS[stage.name])
             # Integration, with no row to move, still says what the phase's other stages want.
-            if not (pending if stage is INTEGRATE else rows.size):
+            if not bits & (PENDING_BIT if stage is INTEGRATE else BITS[stage.name]):
                 continue
-            parts = [(problem, rows)]
-            if stage.sizes is not None:
-                parts = problem.parts(state.x, rows, stage.sizes)
-            for part, rows in parts:
-                queue = _queue(rows, len(wanted))
+            rows = np.flatnonzero(np.asarray(wanted) & BITS[stage.name])
+            parts = problem.parts(state.x, rows) if stage.in_parts else [(problem, rows)]
+            for part, some in parts:
+                queue = _queue(some, len(wanted))
                 with one_at_a_time(stage.uses_lapack(problem)):
                     state, wanted = _advance(part, state, phase, stage, queue)
                     jax.block_until_ready(wanted)
-            pending = bool(np.any(np.asarray(wanted) & PENDING))
+            bits = np.bitwise_or.reduce(np.asarray(wanted))
         return Chunk(problem, state, wanted)
 
     def finish(self, chunk: Chunk, count: int) -> FixedPoints:
@@ -273,7 +265,7 @@ def _compile_together(
         stages.append(MEASURE)
     programs: list[Callable] = [lambda: certificate_of(network, flow)]
     for stage in stages:
-        part = problem if stage.sizes is None else problem.typical
+        part = problem.typical if stage.in_parts else problem
         programs.append(functools.partial(_advance, part, state, phase, stage, nothing))
     programs += [lambda: _finish(problem, state), lambda: _begin(problem, phase, state)]
     in_parallel(lambda program, _: program(), programs, cores)
@@ -300,7 +292,7 @@ _KINDS: set[Any] = set()
 BITS = {stage.name: 1 << k for k, stage in enumerate((*PHASE_STAGES, MEASURE))}
 """The bit of a row's byte that says that this stage wants the row."""
 
-PENDING = 128
+PENDING_BIT = 128
 """The bit that says that the row has no outcome yet."""
 
 
@@ -314,7 +306,7 @@ def _wanted(problem: Problem, state: State, phase: Phase) -> UInt8[Array, " m"]:
     """For each row, which stages want it, and whether it is pending."""
     # Otherwise this would be compiled into one loop with all that led to the state.
     state = jax.lax.optimization_barrier(state)
-    byte = jnp.where(state.pending, PENDING, 0).astype(jnp.uint8)
+    byte = jnp.where(state.pending, PENDING_BIT, 0).astype(jnp.uint8)
     for stage in (*PHASE_STAGES, MEASURE):
         if stage.applies(problem):
             wants = stage.wants(problem, state, phase)
@@ -363,6 +355,10 @@ def _finish(problem: Problem, state: State) -> FixedPoints:
         return result(problem.network, problem.inputs, state)
 
 
+_settle_together = eqx.filter_jit(settle_traced)
+"""One program of all processes, for a batch that none of them holds whole."""
+
+
 def _settle_spread(
     network: AbstractDynamics,
     inputs: Float[Array, "*batch k"],
@@ -371,7 +367,7 @@ def _settle_spread(
 ) -> FixedPoints:
     """Settle a batch whose owner has spread it over devices, each device's rows there."""
     if not inputs.is_fully_addressable:
-        return eqx.filter_jit(settle_traced)(network, inputs, x0, flow)
+        return _settle_together(network, inputs, x0, flow)
     batch = inputs.shape[:-1]
     count = math.prod(batch)
     devices = sorted(inputs.devices(), key=lambda device: device.id)

@@ -22,7 +22,7 @@ from .. import _checks
 from .._types import ActiveSet
 from ..networks import RateNetwork
 from ._flow import Flow
-from ._linalg import inverse
+from ._linalg import exactly, inverse
 from ._problem import as_states
 from .certificates import all_sets, chamber_drift, chamber_matrix, spectral_abscissa
 
@@ -162,7 +162,7 @@ def check_enumerable(network: Any) -> None:
 
 @eqx.filter_jit
 def _tabulate(network: RateNetwork) -> Candidates:
-    with jax.default_matmul_precision("highest"):
+    with exactly():
         return Candidates(network)
 
 
@@ -193,7 +193,7 @@ def _enumerate(
         )  # fmt: skip
         return points, jnp.sum(genuine, dtype=jnp.int32)
 
-    with jax.default_matmul_precision("highest"):
+    with exactly():
         # As many at once as fit in a few megabytes.
         size = max(1, 2**20 // (sets * n))
         points, counts = jax.lax.map(one, inputs, batch_size=size)

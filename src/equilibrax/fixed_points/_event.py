@@ -3,20 +3,18 @@
 from typing import cast
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Flag, Vector
 from ..networks import AbstractDynamics, RateNetwork, as_dynamics
+from ._driver import certificate_of
 from ._flow import Flow
-from ._linalg import skip_unless_any
+from ._linalg import exactly, skip_unless_any
 from .certificates import (
-    AbstractCertificate,
     ActiveBlocks,
     ChamberTable,
-    certificate_for,
 )
 from .stepping import in_lanes
 
@@ -34,7 +32,7 @@ class Trapped(eqx.Module):
         """Diffrax's signature; `args` is the input."""
         del t, kwargs
         network, certificate = self.network, self.certificate
-        with jax.default_matmul_precision("highest"):
+        with exactly():
             if isinstance(certificate, ChamberTable):
                 return certificate.trapped(in_lanes(network), y[:, None], args[:, None])[0][0]
             u = network.drive(y, args)
@@ -102,12 +100,7 @@ def settled_event(
     network = as_dynamics("network", network)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
     dtype = network.dtype
-    certificate: AbstractCertificate = _certificate(network)
+    certificate = certificate_of(network, Flow())
     if isinstance(certificate, ChamberTable | ActiveBlocks):
         return Trapped(cast(RateNetwork, network), certificate)
     return Resting(network, jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype))
-
-
-def _certificate(network: AbstractDynamics) -> AbstractCertificate:
-    with jax.default_matmul_precision("highest"):
-        return certificate_for(network, Flow().marginal_abscissa(network))

@@ -35,7 +35,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
 from ..networks import AbstractDynamics
-from ._linalg import eigenvectors, inverse, solve
+from ._linalg import eigenvectors, exactly, inverse, solve
 from ._result import FixedPoints, in_words
 from ._speed import NUMBERS_AT_ONCE
 from .certificates import all_sets, chamber_index, chamber_matrix, has_table
@@ -62,7 +62,7 @@ def attach_derivatives(
     first = jnp.argmax(kept.stable)
     x = jnp.where(stable, kept.state, jnp.where(stable[first], kept.state[first], 0))
     i = jnp.where(stable, i, jnp.where(stable[first], jax.lax.stop_gradient(i[first]), 0))
-    with jax.default_matmul_precision("highest"):
+    with exactly():
         x = _fixed_point(network, i, Where(x, kept.stable))
         rates = jax.vmap(network.rates)(x)
         abscissa = _abscissa(network, i, x, Where(kept.abscissa, kept.stable))

@@ -7,11 +7,15 @@ time.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
+
+# TF32 products on a GPU would spoil error estimates and verdicts.
+exactly = partial(jax.default_matmul_precision, "highest")
 
 
 def eigvals(a: Float[Array, "n n"]) -> Complex[Array, " n"]:

@@ -1,6 +1,7 @@
 """How a trajectory ended: `Outcome`, and `FixedPoints`, the result of settling."""
 
 import enum
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
@@ -156,10 +157,18 @@ def in_words(counts: dict[Outcome, int]) -> str:
     return ", ".join(f"{count} {outcome.name}" for outcome, count in counts.items() if count)
 
 
-def counts_of(outcome: Int[Array, "*batch"]) -> dict[Outcome, int]:
+def counts_of(outcome: Int[Array, "*batch"] | np.ndarray) -> dict[Outcome, int]:
     """How many of each outcome, in the enum's order; on the host."""
-    tally = jax.device_get(tally_outcomes(outcome))
+    if isinstance(outcome, np.ndarray):
+        tally = np.bincount(outcome.ravel(), minlength=len(Outcome))
+    else:
+        tally = jax.device_get(tally_outcomes(outcome))
     return {kind: int(tally[kind]) for kind in Outcome}
+
+
+def add_counts(*counts: Mapping[Outcome, int]) -> dict[Outcome, int]:
+    """Sum over the arguments for each outcome, in the enum's order; zeros without arguments."""
+    return {outcome: sum(part[outcome] for part in counts) for outcome in Outcome}
 
 
 def tally_outcomes(outcome: Int[Array, "*batch"]) -> Int[Array, " outcomes"]:

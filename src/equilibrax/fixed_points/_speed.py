@@ -28,19 +28,14 @@ STEPS_PER_VISIT = 8
 more spend time on storing and loading."""
 
 SMALL = 32
-"""Networks up to this size have their proofs worked out on whole matrices: each size of matrices
+"""Networks up to this size have their linear algebra done on whole matrices: each size of matrices
 compiles for a second or two."""
 
 
-def proof_sizes(n: int) -> list[int]:
-    """Sizes of the matrices that proofs are compiled for, in a network of n neurons."""
-    return [n] if n <= SMALL else abscissa_sizes(n)
-
-
-def abscissa_sizes(n: int) -> list[int]:
-    """Sizes of the matrices that eigenvalues are computed of: a matrix of half the size takes an
-    eighth of the time."""
-    return sorted({max(1, round(share * n)) for share in (3 / 8, 5 / 8, 1)})
+def matrix_sizes(n: int) -> list[int]:
+    """Sizes of the matrices that programs are compiled for, in a network of n neurons: a matrix of
+    half the size takes an eighth of the time."""
+    return [n] if n <= SMALL else [round(share * n) for share in (3 / 8, 5 / 8, 1)]
 
 
 def block_rows(n: int) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..networks import AbstractDynamics
 from ._flow import Flow
+from ._linalg import exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints
 from ._state import State, blank_state, initial_state, result
@@ -77,8 +78,7 @@ def _in_one_batch(run: Callable[[Any, Array, Array], FixedPoints]) -> Callable[.
 def _settle(
     network: AbstractDynamics, flow: Flow, inputs: Float[Array, "m k"], x0: Float[Array, "m n"]
 ) -> FixedPoints:
-    # As in the host driver.
-    with jax.default_matmul_precision("highest"):
+    with exactly():
         certificate = certificate_for(network, flow.marginal_abscissa(network))
         problem = Problem(network, certificate, flow, inputs)
         phases = schedule(flow, network, certificate)

@@ -6,7 +6,6 @@ that has several, it need not be the one that a trajectory reaches.
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -16,6 +15,7 @@ from .._workers import in_parallel, workers_beside
 from ..networks import RateNetwork
 from ._driver import certificate_of, workers_for
 from ._flow import Flow
+from ._linalg import exactly
 from ._speed import chunk_rows
 from .certificates import AbstractCertificate
 from .stepping import Queue
@@ -46,7 +46,7 @@ def _verify(
     inputs: Float[Array, "m n"],
     x: Float[Array, "m n"],
 ) -> tuple[Float[Array, "m n"], Bool[Array, " m"]]:
-    with jax.default_matmul_precision("highest"):
+    with exactly():
         finite = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x), axis=1)
         proof = certificate.prove(network, x, inputs, Queue.where(finite), finite)
         return jnp.where(proof.stable[:, None], proof.point, x), proof.stable

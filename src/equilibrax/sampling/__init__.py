@@ -2,7 +2,7 @@
 
 `_inputs` draws inputs, `_sampler` settles them, `_sample` keeps the stable ones, and `_live`
 describes pairs that are settled during training. `_store` writes pairs to disk: `_header` holds the
-settings, `_shards` the rows, and `_counts` adds up outcomes.
+settings, and `_shards` the rows.
 """
 
 from ._header import arguments_of as arguments_of

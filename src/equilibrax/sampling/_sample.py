@@ -14,11 +14,10 @@ from .._batching import joined
 from .._progress import progress_bar
 from ..fixed_points import Flow, Outcome
 from ..fixed_points._flow import as_flow
-from ..fixed_points._result import in_words
+from ..fixed_points._result import add_counts, counts_of, in_words
 from ..networks import AbstractDynamics, as_dynamics
-from ._counts import add_counts
 from ._inputs import AbstractInputs
-from ._sampler import Sampler, count_outcomes, keep_stable
+from ._sampler import Sampler, keep_stable
 
 ROUND = 64
 """Chunks that are settled before the inputs without a stable fixed point are discarded."""
@@ -132,7 +131,7 @@ def sample_fixed_points(
     with progress_bar(n_draws, "settling", "inputs", progress) as bar:
         for first in range(0, n_draws, size):
             columns = sampler(first, min(size, n_draws - first), sampler.workers, bar.update)
-            counts.append(count_outcomes(columns))
+            counts.append(counts_of(columns["outcome"]))
             parts.append(keep_stable(columns) if keep == "stable" else columns)
     columns = joined(parts, sampler.home)
     return Samples(**columns, drawn=n_draws, counts=add_counts(*counts), network=network)

@@ -76,12 +76,6 @@ def _draw(
     return draw_inputs(inputs, key, indices, network.num_inputs, network.dtype)
 
 
-def count_outcomes(columns: Columns) -> dict[Outcome, int]:
-    """How many of the rows ended in each outcome."""
-    tally = np.bincount(np.asarray(columns["outcome"]), minlength=len(Outcome))
-    return {outcome: int(tally[outcome]) for outcome in Outcome}
-
-
 def keep_stable(columns: Columns) -> Columns:
     """The rows with a stable fixed point."""
     stable = columns["outcome"] == Outcome.STABLE

@@ -24,13 +24,12 @@ from .._resumable import explained, read_settings, taken_up
 from .._types import Device
 from .._workers import in_parallel
 from ..fixed_points import Flow, Outcome
-from ..fixed_points._result import in_words
+from ..fixed_points._result import add_counts, counts_of, in_words
 from ..networks import AbstractDynamics
-from ._counts import add_counts
 from ._header import STORE, network_of, num_shards, settings_of
 from ._inputs import AbstractInputs
 from ._sample import Samples, as_count, as_plan
-from ._sampler import Columns, Sampler, count_outcomes, keep_stable
+from ._sampler import Columns, Sampler, keep_stable
 from ._shards import COLUMNS, DamagedShard, Shard, committed, look_at, read_shard, write_shard
 
 SMALLEST_SHARD = 256
@@ -293,7 +292,7 @@ def _write(
 ) -> dict[Outcome, int]:
     """Commit one shard; how its inputs ended."""
     columns = {name: column[:drawn] for name, column in columns.items()}
-    counts = count_outcomes(columns)
+    counts = counts_of(columns["outcome"])
     if keep == "stable":
         columns = keep_stable(columns)
     write_shard(folder, store, index, columns, {o.name: c for o, c in counts.items() if c})

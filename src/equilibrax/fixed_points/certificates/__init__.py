@@ -10,12 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 from ...networks import AbstractDynamics, is_threshold_linear
-from .._speed import proof_sizes
+from .._speed import matrix_sizes
 from ._base import (
     AbstractCertificate as AbstractCertificate,
     NoCertificate as NoCertificate,
     Proof as Proof,
-    Sizes as Sizes,
 )
 from ._blocks import ActiveBlocks as ActiveBlocks
 from ._chambers import (
@@ -39,6 +38,6 @@ def certificate_for(network: AbstractDynamics, band: Any) -> AbstractCertificate
     if has_table(network):
         return ChamberTable(network, band)
     if is_threshold_linear(network):
-        sizes = proof_sizes(network.num_neurons)
+        sizes = matrix_sizes(network.num_neurons)
         return ActiveBlocks(GlobalStability(network, band), tuple(pairwise((-1, *sizes))))
     return NoCertificate()

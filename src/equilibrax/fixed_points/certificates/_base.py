@@ -1,7 +1,7 @@
 """What every certificate offers, and the choice among them."""
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,9 +15,6 @@ from .._speed import JUDGED_AT_ONCE
 from ..stepping import Queue, in_blocks
 from ._chambers import chamber_matrix
 from ._spectrum import spectral_abscissa
-
-Sizes = Callable[[int], Sequence[int]]
-"""The sizes of matrices that programs are compiled for, in a network of n neurons."""
 
 
 class Proof(eqx.Module):
@@ -65,11 +62,10 @@ class AbstractCertificate(eqx.Module):
         return jnp.ones(len(x), bool)
 
     def parts(
-        self, network: Any, x: Array, inputs: Array, rows: np.ndarray, sizes: Sizes
+        self, network: Any, x: Array, inputs: Array, rows: np.ndarray
     ) -> Iterable[tuple["AbstractCertificate", np.ndarray]]:
-        """Certificates that do with smaller matrices, of these sizes, and the rows of each; on the
-        host."""
-        del network, x, inputs, sizes
+        """Certificates that do with smaller matrices, and the rows of each; on the host."""
+        del network, x, inputs
         return [(self, rows)]
 
     @property

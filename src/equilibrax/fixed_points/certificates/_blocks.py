@@ -24,7 +24,6 @@ just large enough.
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import equinox as eqx
@@ -35,6 +34,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Flag, Scalar, Vector
 from ...networks import RateNetwork
+from .._accuracy import CONFINED
 from .._linalg import lu, skip_unless_any, solve_lu
 from .._speed import HOPEFUL, block_rows
 from ..stepping import Queue, in_blocks, in_lanes
@@ -96,12 +96,12 @@ class ActiveBlocks(AbstractCertificate):
         wanted = jnp.ones(len(x), bool)
         return self.by_active_set(network, x, inputs, queue, wanted, treat, unknown)
 
-    def parts(self, network, x, inputs, rows, sizes):
+    def parts(self, network, x, inputs, rows):
         # By NumPy, which compiles nothing.
         lanewise: Any = jax.tree.map(np.asarray, in_lanes(network))
         drive = lanewise.drive(np.asarray(x)[rows].T, np.asarray(inputs)[rows].T)
         active = (drive > 0).sum(axis=0)
-        for low, size in pairwise((-1, *sizes(network.num_neurons))):
+        for low, size in self.buckets:
             inside = (active > low) & (active <= size)
             if inside.any():
                 yield self.part(size), rows[inside]
@@ -273,7 +273,7 @@ class Block(eqx.Module):
         else:
             bound += jnp.abs(network.weights) @ silent
         stable = self.trapping & jnp.all(room > 0)
-        return stable & (jnp.all(bound < 0.99 * room) | globally.convergent), stable, target
+        return stable & (jnp.all(bound < CONFINED * room) | globally.convergent), stable, target
 
 
 def active_block(network: RateNetwork, size: int, sigma: ActiveSet):

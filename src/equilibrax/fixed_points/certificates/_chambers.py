@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Matrix
 from ...networks import RateNetwork
+from .._accuracy import MARGIN
 
 
 def all_sets(n: int) -> np.ndarray:
@@ -56,4 +57,4 @@ def margin(
     if network.convention != "voltage":
         strength = jnp.sum(jnp.abs(network.weights), axis=1)
         terms = jnp.multiply.outer(strength, terms) + jnp.max(jnp.abs(i), axis=0)
-    return jnp.where(sigma, u, -u) - 32 * jnp.finfo(x.dtype).eps * terms
+    return jnp.where(sigma, u, -u) - MARGIN * jnp.finfo(x.dtype).eps * terms

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
+from .._accuracy import CONFINED
 from .._linalg import inverse
 from .._speed import CERTIFIED_AT_ONCE, LARGEST_TABLE
 from ..stepping import in_blocks, in_lanes
@@ -131,7 +132,7 @@ class ChamberTable(AbstractCertificate):
         terms = jnp.abs(network.weights) @ sources + jnp.abs(network.bias) + jnp.abs(x) + jnp.abs(i)
         hidden = 4 * jnp.finfo(x.dtype).eps * terms / network.tau
         norm += jnp.sqrt(jnp.sum(jnp.square(hidden), axis=0) * self.size[index])
-        return stable & (jnp.square(norm) < 0.99 * bound), stable, target
+        return stable & (jnp.square(norm) < CONFINED * bound), stable, target
 
 
 def _product(matrices: Float[Array, "n n lanes"], vectors: Float[Array, "n lanes"]):

@@ -5,7 +5,6 @@ from jaxtyping import Array, Bool
 
 from .._phases import Phase
 from .._result import Outcome
-from .._speed import proof_sizes
 from .._state import State, StopReason
 from ..certificates import NoCertificate
 from ..stepping import Queue
@@ -36,6 +35,6 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
 
 CERTIFY = Stage(
     "certify", wants, run, lambda problem: not isinstance(problem.certificate, NoCertificate),
-    sizes=proof_sizes,
+    in_parts=True,
     uses_lapack=lambda problem: not problem.certificate.abscissas_are_free,
 )  # fmt: skip

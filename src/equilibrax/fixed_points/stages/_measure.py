@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .._result import Outcome
-from .._speed import abscissa_sizes
 from .._state import State
 from ..certificates import ChamberTable
 from ._stage import Problem, Stage
@@ -29,6 +28,6 @@ def run(problem: Problem, state: State, phase: Any, queue: Any) -> State:
 
 
 MEASURE = Stage(
-    "measure", wants, run, sizes=abscissa_sizes,
+    "measure", wants, run, in_parts=True,
     uses_lapack=lambda problem: not problem.certificate.abscissas_are_free,
 )  # fmt: skip

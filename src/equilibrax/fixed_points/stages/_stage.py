@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from .._flow import Flow
 from .._phases import Phase
 from .._state import State
-from ..certificates import AbstractCertificate, Sizes
+from ..certificates import AbstractCertificate
 
 
 class Problem(eqx.Module):
@@ -21,12 +21,10 @@ class Problem(eqx.Module):
     flow: Flow
     inputs: Float[Array, "m k"]
 
-    def parts(
-        self, x: Array, rows: np.ndarray, sizes: Sizes
-    ) -> Iterator[tuple["Problem", np.ndarray]]:
+    def parts(self, x: Array, rows: np.ndarray) -> Iterator[tuple["Problem", np.ndarray]]:
         """The same problem, with certificates that do with smaller programs, and the rows of each;
         on the host."""
-        for certificate, some in self.certificate.parts(self.network, x, self.inputs, rows, sizes):
+        for certificate, some in self.certificate.parts(self.network, x, self.inputs, rows):
             yield Problem(self.network, certificate, self.flow, self.inputs), some
 
     @property
@@ -47,7 +45,7 @@ class Stage(NamedTuple):
     - `wants`: the rows it has work for; from the state's columns alone, so that asking is cheap.
     - `run`: the state after that work, on the rows of the queue.
     - `applies`: whether there can be such rows at all, in this problem.
-    - `sizes`: of the certificate's matrices that its programs are compiled for, where it has any.
+    - `in_parts`: whether its program depends on the part of the certificate that the rows need.
     - `uses_lapack`: whether its program calls LAPACK, which only one thread may do at a time.
     """
 
@@ -55,5 +53,5 @@ class Stage(NamedTuple):
     wants: Callable[[Problem, State, Phase], Bool[Array, " m"]]
     run: Callable[[Problem, State, Any, Any], State]  # a Phase and a Queue
     applies: Callable[[Problem], bool] = lambda problem: True
-    sizes: Sizes | None = None
+    in_parts: bool = False
     uses_lapack: Callable[[Problem], bool] = lambda problem: False

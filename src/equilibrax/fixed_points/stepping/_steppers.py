@@ -236,21 +236,12 @@ class StepperState(eqx.Module):
 
 
 def init(
-    stepper: Stepper,
-    x: StateLanes,
-    i: InputLanes,
-    scale: PerLane,
-    tolerances: Tolerances,
-    *,
-    time: PerLane | float = 0.0,
-    dt: PerLane | float = 0.0,
-    num_steps: Int[Array, " lanes"] | int = 0,
+    stepper: Stepper, x: StateLanes, i: InputLanes, scale: PerLane, tolerances: Tolerances
 ) -> StepperState:
-    """Lanes that begin here; a step size of 0 means that the stepper chooses the first one."""
-    first, memory = stepper.init(x, i, tolerances.of_steps(scale))
-    time = jnp.broadcast_to(jnp.asarray(time, x.dtype), scale.shape)
-    num_steps = jnp.broadcast_to(jnp.asarray(num_steps, jnp.int32), scale.shape)
-    return StepperState(x, i, scale, time, jnp.where(dt > 0, dt, first), num_steps, memory)
+    """Lanes that begin here, at time zero."""
+    dt, memory = stepper.init(x, i, tolerances.of_steps(scale))
+    none = jnp.zeros(scale.shape, jnp.int32)
+    return StepperState(x, i, scale, jnp.zeros_like(scale), dt, none, memory)
 
 
 def masked_step(
