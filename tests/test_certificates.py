@@ -58,7 +58,7 @@ def test_larger_networks_settle_on_points_that_enumeration_knows(convention):
     w_e, w_i = strength[convention]
     network = eqb.partitioned((5, 6), w_e=w_e, w_i=w_i, bias=0.02, convention=convention)
     inputs = jr.uniform(jr.key(3), (400, 12), jnp.float64, -1.0, 1.0)
-    found = eqb.find_fixed_points(network, inputs)
+    found = eqb.find_fixed_points(network, inputs, method=eqb.Flow(abscissa=True))
     assert float(found.stable.mean()) > 0.97
     assert float(found.certified[found.stable].mean()) > 0.9
     every = eqb.enumerate_fixed_points(network, inputs)
@@ -76,8 +76,8 @@ def test_larger_networks_settle_on_points_that_enumeration_knows(convention):
 def test_stability_is_proven_without_eigenvalues():
     network = eqb.partitioned((5, 6), w_e=1.0, w_i=8.0)
     inputs = jr.uniform(jr.key(3), (400, 12), jnp.float64, -1.0, 1.0)
-    found = eqb.find_fixed_points(network, inputs)
-    bare = eqb.find_fixed_points(network, inputs, method=eqb.Flow(abscissa=False))
+    found = eqb.find_fixed_points(network, inputs, method=eqb.Flow(abscissa=True))
+    bare = eqb.find_fixed_points(network, inputs)
     np.testing.assert_array_equal(bare.state, found.state)
     np.testing.assert_array_equal(bare.outcome, found.outcome)
     assert np.isnan(np.asarray(bare.abscissa)[np.asarray(bare.certified)]).all()

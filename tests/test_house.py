@@ -19,7 +19,7 @@ ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_workers", "_b
 """In the order of the data's way: a room imports from earlier ones only."""
 
 PUBLIC = {
-    "AbstractDynamics", "AbstractInputs", "Approximation", "FeedForward", "FixedPointError",
+    "AbstractDynamics", "AbstractInputs", "Approximation", "Evidence", "FeedForward", "FixedPointError",
     "FixedPoints", "Flow", "Gaussian", "LeakyRNN", "LiveSamples", "Outcome", "RateNetwork",
     "SampleStore", "Samples", "UniformCube", "WilsonCowan", "analyse", "approximate", "basins",
     "distill", "error_bound", "enumerate_fixed_points", "evaluate", "export_onnx", "export_stablehlo",

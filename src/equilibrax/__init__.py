@@ -26,6 +26,7 @@ from .families import (
     sweep as sweep,
 )
 from .fixed_points import (
+    Evidence as Evidence,
     FixedPointError as FixedPointError,
     FixedPoints as FixedPoints,
     Flow as Flow,

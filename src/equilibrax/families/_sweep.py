@@ -174,6 +174,6 @@ def _settle_family(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedP
         found = settle_chunks(network_at(k), here, start, flow, workers=[device])
         return jax.tree.map(lambda a: at_home(a)[None], found)
 
-    workers = workers_for(network_at(0), flow, workers_beside(home))
+    workers = workers_for(flow, workers_beside(home))
     parts = in_parallel(work, range(size), workers)
     return joined(parts, home)

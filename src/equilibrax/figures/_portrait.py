@@ -257,7 +257,7 @@ def _newton(network: AbstractDynamics, input, starts):
         stays = jnp.max(jnp.abs(step(x))) <= unit * jnp.maximum(1, jnp.max(jnp.abs(x)))
         exact = residual <= unit**2 * network.scale(x, input)
         good = exact | (stays & (residual <= unit * network.scale(x, input)))
-        return x, good, spectral_abscissa(network.jacobian(x, input), good)
+        return x, good, jnp.where(good, spectral_abscissa(network.jacobian(x, input)), jnp.nan)
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(starts)

@@ -31,6 +31,7 @@ from ._event import settled_event as settled_event
 from ._find import find_fixed_points as find_fixed_points
 from ._flow import Flow as Flow
 from ._result import (
+    Evidence as Evidence,
     FixedPointError as FixedPointError,
     FixedPoints as FixedPoints,
     Outcome as Outcome,

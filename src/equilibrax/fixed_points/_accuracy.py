@@ -69,3 +69,28 @@ ATTEMPTS = 8
 within `ALIKE`: it may still be approaching a cycle."""
 
 ALIKE = 0.05
+
+CONTRACTED = 0.5
+"""Norm of a power of B = I + h J at which squaring ends: below one, stability is proven; this far
+below, few passes give the fixed point."""
+
+MOST_SQUARINGS = 10
+"""Squarings tried before a proof is given up: slower modes are left to the spectrum."""
+
+MOST_PASSES = 40
+"""Newton steps with the inverse that the powers give."""
+
+RESIDUE = 2.0
+"""Rounding units of the state below which the last of these steps ends them."""
+
+MOST_EULER_STEPS = 256
+"""Steps of the frozen chamber's flow that are summed before the trajectory is followed further."""
+
+UNNOTICED = 1e-9
+"""Probability with which a probe may miss an unstable direction, for each input."""
+
+BOUNDED = 0.7
+"""h |J| of the steps of Euler's method, |J| being estimated by some power iterations."""
+
+MOST_PROBE_STEPS = 2048
+"""Steps of a probe, or of Euler's method into the fixed point, before it is given up."""

@@ -29,10 +29,10 @@ from ._flow import Flow
 from ._linalg import exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints, Outcome
-from ._speed import LARGEST_KEPT, chunk_rows
+from ._speed import LARGEST_KEPT, LARGEST_TABLE, chunk_rows
 from ._state import State, blank_state, initial_state, result
 from ._traced import settle_traced
-from .certificates import AbstractCertificate, NoCertificate, certificate_for, has_table
+from .certificates import AbstractCertificate, NoCertificate, certificate_for
 from .stages import CERTIFY, CLASSIFY, INTEGRATE, MEASURE, PHASE_STAGES, Problem, Stage
 from .stepping import Queue
 
@@ -70,22 +70,16 @@ def settle_chunks(
         chunk = settler.run(chunk_of((0, count), home), settler.plan)
         return joined([settler.finish(chunk, count)], home, batch)
     with progress_bar(count, "settling", "inputs", progress) as bar:
-        workers = workers_for(network, flow, workers or workers_beside(home))
+        workers = workers_for(flow, workers or workers_beside(home))
         parts = settle_rows(settler, chunk_of, count, workers, bar.update)
     return joined([parts], home, batch)
 
 
-def workers_for(
-    network: AbstractDynamics, flow: Flow, workers: Sequence[Device]
-) -> Sequence[Device]:
-    """Those of the workers that may run this network's programs side by side.
-
-    On a CPU it is only one where solver steps or proofs call LAPACK: beside another thread's
-    program that can wait for ever (`_linalg`).
-    """
+def workers_for(flow: Flow, workers: Sequence[Device]) -> Sequence[Device]:
+    """Those of the workers that may run side by side: on a CPU only one, where every solver step
+    calls LAPACK (`_linalg`)."""
     on_cpu = all(device.platform == "cpu" for device in workers)
-    calls_lapack = flow.is_implicit or not has_table(network)
-    return workers[:1] if on_cpu and calls_lapack else workers
+    return workers[:1] if on_cpu and flow.is_implicit else workers
 
 
 class Chunk(NamedTuple):
@@ -259,9 +253,10 @@ def _compile_together(
     problem = Problem(network, certificate, flow, inputs)
     phase, state = schedule(flow, network, certificate)[0], _blank(m, n, dtype, device)
     nothing = _queue(np.arange(0), m)
-    smooth = isinstance(certificate, NoCertificate)
-    stages = [INTEGRATE, CLASSIFY] if smooth else [INTEGRATE, CERTIFY]
-    if flow.abscissa and not certificate.abscissas_are_free and not smooth:
+    by_spectrum = isinstance(certificate, NoCertificate)
+    stages = [INTEGRATE, CLASSIFY] if by_spectrum else [INTEGRATE, CERTIFY]
+    wanted = flow.abscissa or n <= LARGEST_TABLE
+    if wanted and not certificate.abscissas_are_free and not by_spectrum:
         stages.append(MEASURE)
     programs: list[Callable] = [lambda: certificate_of(network, flow)]
     for stage in stages:
@@ -316,14 +311,13 @@ def _wanted(problem: Problem, state: State, phase: Phase) -> UInt8[Array, " m"]:
 
 def certificate_of(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
     """The certificate of this network, worked out by a program of its own."""
-    with LAPACK:
-        return jax.block_until_ready(_certificate(network, flow))
+    return jax.block_until_ready(_certificate(network, flow))
 
 
 @eqx.filter_jit
 def _certificate(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
     with exactly():
-        return certificate_for(network, flow.marginal_abscissa(network))
+        return certificate_for(network, flow.marginal_abscissa(network), flow.evidence)
 
 
 @functools.lru_cache(maxsize=64)
@@ -390,7 +384,7 @@ def _settle_spread(
         here = devices[k]
         return settle_chunks(put(network, here), parts[k], starts[k], flow, workers=[here])
 
-    found = in_parallel(work, range(len(devices)), workers_for(network, flow, devices))
+    found = in_parallel(work, range(len(devices)), workers_for(flow, devices))
 
     def whole(*columns: Array) -> Array:
         shape = (share * len(devices), *columns[0].shape[1:])

@@ -100,7 +100,7 @@ def settled_event(
     network = as_dynamics("network", network)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
     dtype = network.dtype
-    certificate = certificate_of(network, Flow())
+    certificate = certificate_of(network, Flow(evidence="proof"))
     if isinstance(certificate, ChamberTable | ActiveBlocks):
         return Trapped(cast(RateNetwork, network), certificate)
     return Resting(network, jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import diffrax
 import equinox as eqx
@@ -14,6 +14,8 @@ from ..networks import AbstractDynamics
 from ._accuracy import FLOOR, TIGHTER
 from ._speed import num_lanes
 from .stepping import DiffraxStepper, Stepper, UnrolledStepper, in_lanes
+
+EvidenceLevel: TypeAlias = Literal["proof", "probe", "spectrum"]
 
 
 def _as(kind: type) -> Callable[[Any], Any]:
@@ -70,9 +72,13 @@ class Flow(eqx.Module):
     - `divergence`: the divergence bound, as above.
     - `marginal`: an abscissa within `marginal` / max(tau) of zero counts as zero; the
       square root of the dtype's rounding unit if absent.
-    - `abscissa`: whether the abscissa of every fixed point is wanted. Without it, networks of
-      more than 8 neurons are spared the eigenvalues where stability is proven without
-      them, and have NaN there.
+    - `evidence`: what a stable verdict may rest on, cheapest first if absent: a table of all
+      chambers for threshold-linear networks up to n = 8, a proof by matrix products up to n = 128,
+      and random probes beyond. `"proof"`, `"probe"` and `"spectrum"` (eigenvalues alone) ask for
+      one of them. `Evidence` says what each is worth; where it is not reached, the spectrum
+      decides.
+    - `abscissa`: whether the abscissa of every fixed point is wanted. Without it, it is NaN where
+      n > 8 and no verdict needed it.
     - `lanes`: how many trajectories are in flight at once, on each core or accelerator. No
       answer depends on it. If absent, what was fastest for networks and batches of this size:
       at n = 5 128, or 1,024 for a large batch.
@@ -101,7 +107,8 @@ class Flow(eqx.Module):
     max_steps: int = eqx.field(default=4096, converter=_as(int), static=True)
     divergence: float = eqx.field(default=1e4, converter=_as(float), static=True)
     marginal: float | None = eqx.field(default=None, converter=_as(float), static=True)
-    abscissa: bool = eqx.field(default=True, static=True)
+    evidence: EvidenceLevel | None = eqx.field(default=None, static=True)
+    abscissa: bool = eqx.field(default=False, static=True)
     lanes: int | None = eqx.field(default=None, converter=_as(int), static=True)
 
     def __check_init__(self):
@@ -112,6 +119,9 @@ class Flow(eqx.Module):
         for name in ("rtol", "atol", "divergence", *optional[:-1]):
             if getattr(self, name) is not None or name not in optional:
                 _checks.number(name, getattr(self, name), above=0.0)
+        if self.evidence not in (None, *get_args(EvidenceLevel)):
+            must = "be one of " + ", ".join(map(repr, get_args(EvidenceLevel))) + ", or None"
+            _checks.fail("evidence", must, f"is {self.evidence!r}")
         if not isinstance(self.abscissa, bool):
             _checks.fail("abscissa", "be True or False", f"is {self.abscissa!r}", TypeError)
         for name in ("max_steps", "lanes"):

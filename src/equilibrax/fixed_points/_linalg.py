@@ -1,9 +1,10 @@
 """Linear algebra of small matrices, one by one; `jax.vmap` makes batches of them.
 
-On a CPU these are calls of LAPACK, and XLA hands a large enough batch of its problems to the pool
-of threads that runs all programs, and waits for it there. Two such batches at once, from two Python
-threads, can wait for each other for ever (jax 0.10.2): `_driver.LAPACK` lets one thread call at a
-time.
+On a CPU these are calls of LAPACK. XLA hands a large enough batch of them to the pool of threads
+that also runs the program, and waits for it there: when as many calls wait as the pool has threads,
+they wait for ever (jax 0.10.2). That takes several calls that do not depend on each other, in one
+program or in two. So each call in a program of ours depends on the result of the one before, and
+`_driver.LAPACK` lets one program that has any run at a time.
 """
 
 from collections.abc import Callable
@@ -12,15 +13,10 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Complex, Float, Inexact, Int
+from jaxtyping import Array, Bool, Complex, Float, Inexact
 
 # TF32 products on a GPU would spoil error estimates and verdicts.
 exactly = partial(jax.default_matmul_precision, "highest")
-
-
-def eigvals(a: Float[Array, "n n"]) -> Complex[Array, " n"]:
-    """Eigenvalues."""
-    return jnp.linalg.eigvals(a)
 
 
 def eigenvectors(a: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Complex[Array, " n"]]:
@@ -41,41 +37,6 @@ def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
 def solve(a: Inexact[Array, "n n"], b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
     """The solution of a x = b."""
     return jnp.linalg.solve(a, b)
-
-
-def cholesky(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The lower Cholesky factor; not finite if there is none."""
-    return jnp.linalg.cholesky(a)
-
-
-def is_positive_definite(a: Float[Array, "n n"]) -> Bool[Array, ""]:
-    """Whether a symmetric matrix has a Cholesky factor."""
-    return jnp.all(jnp.isfinite(cholesky(a)))
-
-
-def solve_lower(factor: Float[Array, "n n"], b: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """The solution of L x = b, from the lower Cholesky factor L."""
-    return jax.lax.linalg.triangular_solve(factor, b, left_side=True, lower=True)
-
-
-def lu(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Int[Array, " n"]]:
-    """The factors and the permutation that `solve_lu` takes."""
-    factors, _, permutation = jax.lax.linalg.lu(a)
-    return factors, permutation
-
-
-def solve_lu(
-    factored: tuple[Float[Array, "n n"], Int[Array, " n"]], b: Float[Array, " n"]
-) -> Float[Array, " n"]:
-    """The solution of a x = b, from `lu(a)`."""
-    factors, permutation = factored
-
-    def substituted(lower: bool, b):
-        return jax.lax.linalg.triangular_solve(
-            factors, b, left_side=True, lower=lower, unit_diagonal=lower
-        )
-
-    return substituted(False, substituted(True, b[permutation][:, None]))[:, 0]
 
 
 Result = TypeVar("Result")

@@ -1,7 +1,8 @@
-"""How a trajectory ended: `Outcome`, and `FixedPoints`, the result of settling."""
+"""How a trajectory ended: `Outcome`, `Evidence` for it, and `FixedPoints`, which holds both."""
 
 import enum
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -82,6 +83,45 @@ _MESSAGES = {
 }
 
 
+class Evidence(enum.IntEnum):
+    """What a verdict rests on. No two of them are ever lumped together.
+
+    |                 | the fixed point is stable        | the trajectory converges to it        |
+    |-----------------|----------------------------------|---------------------------------------|
+    | `PROVEN`        | proven                           | proven, from the last point on        |
+    | `STABLE_PROVEN` | proven                           | it rests beside the point             |
+    | `PROBED`        | but for a probability of 1e-9    | followed into the point               |
+    | `SPECTRUM`      | by computed eigenvalues          | it rests beside the point             |
+    | `NONE`          | no fixed point was found         | -                                     |
+
+    - *PROVEN* rests on an ellipsoid around the fixed point of a threshold-linear network: it lies
+      in one chamber, and the flow cannot leave it.
+    - *STABLE_PROVEN* rests on a power of I + h J with a norm below one, J being the Jacobian at the
+      polished point. All proofs allow for the rounding of their products.
+    - *PROBED* rests on a random vector that shrinks under powers of I + h J. If an eigenvalue's
+      real part were not negative, it would shrink so much with a probability of at most 1e-9 (J.
+      D. Dixon, SIAM J. Numer. Anal. 20:812 (1983), doi:10.1137/0720053). Steps of Euler's method
+      lead from the trajectory's last point into the fixed point.
+    - *SPECTRUM* rests on the spectral abscissa at the polished point, which has the verdict's sign
+      beyond the marginal band, or is within it.
+
+    **Example:**
+
+    ```python
+    inputs = jnp.asarray([[0.3, 0.2], [0.3, 0.3]])
+    found = eqb.find_fixed_points(eqb.two_neuron(), inputs)
+    print([eqb.Evidence(int(kind)).name for kind in found.evidence])
+    # > ['PROVEN', 'SPECTRUM']
+    ```
+    """
+
+    PROVEN = 0
+    STABLE_PROVEN = 1
+    PROBED = 2
+    SPECTRUM = 3
+    NONE = 4
+
+
 class FixedPoints(eqx.Module):
     """How each input's trajectory ended; every array has the batch shape of the inputs.
 
@@ -89,14 +129,18 @@ class FixedPoints(eqx.Module):
       rest, NaN for invalid inputs.
     - `rates`: the output there, shape `(..., n)` for rate networks.
     - `outcome`: an `Outcome`, int8.
+    - `evidence`: an `Evidence` for that outcome, int8.
     - `residual`: max_j |tau_j dx_j/dt| at `state`, recomputed there.
-    - `abscissa`: largest real part of the Jacobian's eigenvalues at `state`, in 1/time.
-    - `certified`: convergence from the trajectory's last point to `state` is proven.
+    - `abscissa`: largest real part of the Jacobian's eigenvalues at `state`, in 1/time; NaN where
+      no verdict needed it, unless n <= 8 or `Flow(abscissa=True)` asks for it.
+    - `abscissa_bound`: an upper bound on it where the outcome is `STABLE`, proven or probed as
+      `evidence` says.
     - `time`: simulated time at which integration stopped.
     - `num_steps`: solver steps taken, rejected ones included.
     - `period`: of the cycle when `OSCILLATING`, in time; NaN elsewhere.
 
-    `state`, `rates` and `abscissa` carry derivatives, and only where the outcome is `STABLE`.
+    `state`, `rates` and `abscissa` carry derivatives, and only where the outcome is `STABLE`. The
+    derivatives of an abscissa are there even where its value is not.
 
     **Example:**
 
@@ -113,9 +157,10 @@ class FixedPoints(eqx.Module):
     state: Float[Array, "*batch n"]
     rates: Float[Array, "*batch outputs"]
     outcome: Int[Array, "*batch"]
+    evidence: Int[Array, "*batch"]
     residual: Float[Array, "*batch"]
     abscissa: Float[Array, "*batch"]
-    certified: Bool[Array, "*batch"]
+    abscissa_bound: Float[Array, "*batch"]
     time: Float[Array, "*batch"]
     num_steps: Int[Array, "*batch"]
     period: Float[Array, "*batch"]
@@ -126,13 +171,22 @@ class FixedPoints(eqx.Module):
         return self.outcome == Outcome.STABLE
 
     @property
+    def certified(self) -> Bool[Array, "*batch"]:
+        """Where convergence from the trajectory's last point to `state` is proven: the evidence is
+        `PROVEN`."""
+        return self.evidence == Evidence.PROVEN
+
+    @property
     def counts(self) -> dict[Outcome, int]:
         """How many inputs ended in each outcome, in the enum's order."""
         return counts_of(self.outcome)
 
     def describe(self) -> str:
-        """The counts in one line."""
-        return f"{self.outcome.size} inputs: {in_words(self.counts)}"
+        """How many inputs ended in each outcome, and on which evidence, in one line."""
+        evidence = np.bincount(np.ravel(self.evidence), minlength=len(Evidence))
+        kinds = {kind: int(evidence[kind]) for kind in Evidence if kind is not Evidence.NONE}
+        words = f"{self.outcome.size} inputs: {in_words(self.counts)}"
+        return f"{words}; evidence: {in_words(kinds)}" if any(kinds.values()) else words
 
 
 class FixedPointError(RuntimeError):
@@ -152,9 +206,9 @@ class FixedPointError(RuntimeError):
     """
 
 
-def in_words(counts: dict[Outcome, int]) -> str:
-    """The outcomes that occur, and how often, in one line."""
-    return ", ".join(f"{count} {outcome.name}" for outcome, count in counts.items() if count)
+def in_words(counts: Mapping[Any, int]) -> str:
+    """The outcomes, or kinds of evidence, that occur, and how often, in one line."""
+    return ", ".join(f"{count} {kind.name}" for kind, count in counts.items() if count)
 
 
 def counts_of(outcome: Int[Array, "*batch"] | np.ndarray) -> dict[Outcome, int]:

@@ -1,14 +1,18 @@
 """Sizes that decide how fast a batch is settled, and nothing else. `benchmarks/README.md` has the
 measurements."""
 
+import math
+
 LARGEST_TABLE = 8
 """Networks up to this size get a table of all 2^n chambers (256 of them here)."""
 
-HOPEFUL = 1.0
-"""A proof is not tried where the norm of tau dx/dt is this many times the distance to the nearest
-threshold, or more."""
+LARGEST_PROVEN = 128
+"""Networks up to this size are proven by default: beyond, proofs cost more than trajectories."""
 
-LARGEST_KEPT = 2**12
+LARGEST_PROOF = 2**31
+"""Bytes that a proof may take."""
+
+LARGEST_KEPT = 2**20
 """Numbers in a network whose certificate is kept for the next call."""
 
 NUMBERS_AT_ONCE = 2**20
@@ -17,8 +21,8 @@ NUMBERS_AT_ONCE = 2**20
 CERTIFIED_AT_ONCE = 256
 """Rows whose certificates are looked up in a table at a time."""
 
-JUDGED_AT_ONCE = 4096
-"""Numbers in the states of rows that are judged at a time."""
+JUDGED_AT_ONCE = 2**15
+"""Numbers in the Jacobians of rows that are judged at a time."""
 
 GROWING_AT_ONCE = 256
 """The same of rows whose growth is to be proven."""
@@ -28,19 +32,38 @@ STEPS_PER_VISIT = 8
 more spend time on storing and loading."""
 
 SMALL = 32
-"""Networks up to this size have their linear algebra done on whole matrices: each size of matrices
-compiles for a second or two."""
+"""Networks up to this size have their linear algebra done on whole matrices."""
 
 
 def matrix_sizes(n: int) -> list[int]:
-    """Sizes of the matrices that programs are compiled for, in a network of n neurons: a matrix of
-    half the size takes an eighth of the time."""
-    return [n] if n <= SMALL else [round(share * n) for share in (3 / 8, 5 / 8, 1)]
+    """Sizes of the matrices that programs are compiled for, in a network of n neurons.
+
+    Each compiles for most of a second, and a matrix of half the size takes an eighth of the time.
+    Mostly half of the neurons are active, give or take the root of n. Vector units want multiples
+    of 8.
+    """
+    half = 8 * math.ceil((n / 2 + 1.4 * math.sqrt(n)) / 8)
+    return [n] if n <= SMALL else [half, n]
 
 
 def block_rows(n: int) -> int:
-    """Rows whose active blocks are worked out at a time."""
-    return max(32, min(2**19 // n**2, 512))
+    """Rows whose active blocks of n neurons are worked out at a time."""
+    return max(4 if n > 256 else 16, min(2**16 // n**2, 256))
+
+
+def proof_bytes(n: int, itemsize: int) -> int:
+    """Bytes of the matrices of a block of proofs, of n active neurons each."""
+    return 6 * block_rows(n) * n**2 * itemsize
+
+
+def probed_rows(n: int) -> int:
+    """Rows that are probed at a time."""
+    return max(16, min(2**15 // n, 256))
+
+
+def judged_rows(n: int) -> int:
+    """Rows that are judged at a time."""
+    return max(2, min(JUDGED_AT_ONCE // n**2, 1024))
 
 
 def chunk_rows(n: int, count: int, platform: str = "cpu") -> int:

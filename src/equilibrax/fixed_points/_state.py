@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
-from ._result import FixedPoints, Outcome
+from ._result import Evidence, FixedPoints, Outcome
 from .stepping import in_lanes
 
 PENDING = -1
@@ -38,7 +38,8 @@ class State(eqx.Module):
     - `stop`: a `StopReason`.
     - `outcome`: an `Outcome`, or `PENDING`.
     - `abscissa`: NaN until it is known.
-    - `certified`: convergence is proven.
+    - `evidence`: an `Evidence` for the outcome.
+    - `abscissa_bound`: NaN unless the trajectory has settled on a stable point.
     - `period`: NaN unless the trajectory lies on a cycle.
     """
 
@@ -51,7 +52,8 @@ class State(eqx.Module):
     stop: Int[Array, " m"]
     outcome: Int[Array, " m"]
     abscissa: Float[Array, " m"]
-    certified: Bool[Array, " m"]
+    evidence: Int[Array, " m"]
+    abscissa_bound: Float[Array, " m"]
     period: Float[Array, " m"]
 
     @property
@@ -101,7 +103,8 @@ def blank_state(m: int, n: int, dtype: Any) -> Any:
     return numbers(
         x=np.zeros((m, n), dtype), scale=filled(0), time=filled(0), dt=filled(0),
         num_steps=filled(0, np.int32), speed=filled(0), stop=filled(StopReason.NONE, np.int8),
-        outcome=filled(PENDING, np.int8), abscissa=filled(np.nan), certified=filled(False, bool),
+        outcome=filled(PENDING, np.int8), abscissa=filled(np.nan),
+        evidence=filled(Evidence.NONE, np.int8), abscissa_bound=filled(np.nan),
         period=filled(np.nan),
     )  # fmt: skip
 
@@ -132,9 +135,10 @@ def result(network: AbstractDynamics, inputs: Float[Array, "m k"], state: State)
         state=known(state.x),
         rates=known(rates(state.x)),
         outcome=state.outcome,
+        evidence=state.evidence,
         residual=known(residual),
         abscissa=known(state.abscissa),
-        certified=state.certified,
+        abscissa_bound=known(state.abscissa_bound),
         time=state.time,
         num_steps=state.num_steps,
         period=state.period,

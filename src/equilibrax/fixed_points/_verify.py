@@ -5,6 +5,8 @@ and that the Jacobian there is Hurwitz, makes it a stable fixed point of the net
 that has several, it need not be the one that a trajectory reaches.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -28,8 +30,8 @@ def verify(
     ones. `network` is threshold-linear; rows that are not finite are never verified."""
     home = next(iter(inputs.devices()))
     size = chunk_rows(network.num_neurons, len(inputs), home.platform)
-    workers = workers_for(network, flow, workers_beside(home))
-    certificate = certificate_of(network, flow)
+    workers = workers_for(flow, workers_beside(home))
+    certificate = certificate_of(network, dataclasses.replace(flow, evidence="proof"))
 
     def work(span: tuple[int, int], device: Device):
         i, proposed = (cut(rows, span, size, device) for rows in (inputs, x))
@@ -48,5 +50,5 @@ def _verify(
 ) -> tuple[Float[Array, "m n"], Bool[Array, " m"]]:
     with exactly():
         finite = jnp.all(jnp.isfinite(inputs) & jnp.isfinite(x), axis=1)
-        proof = certificate.prove(network, x, inputs, Queue.where(finite), finite)
+        proof = certificate.prove(network, x, inputs, Queue.where(finite))
         return jnp.where(proof.stable[:, None], proof.point, x), proof.stable

@@ -36,7 +36,7 @@ class Sampler:
         """`count`: how many inputs are to be settled in one call, or more."""
         self.network, self.inputs, self.key = network, inputs, key
         self.home = next(iter(key.devices()))
-        self.workers = workers_for(network, method, workers_beside(self.home))
+        self.workers = workers_for(method, workers_beside(self.home))
         size = chunk_rows(network.num_neurons, count, self.home.platform)
         self.settler = settler_for(network, method, network.num_inputs, size, self.home)
 

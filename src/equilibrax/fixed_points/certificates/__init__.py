@@ -1,22 +1,26 @@
 """Proofs of convergence and stability, by the kind of network.
 
-`ChamberTable` holds all chambers of a small threshold-linear network, `ActiveBlocks` works out
-those of a larger one as they occur, and `NoCertificate` leaves smooth dynamics to their
-eigenvalues (`_spectrum`). Ellipsoids that trap (`_ellipsoids`) prove convergence from a state on;
-sometimes a network is proven to converge from everywhere (`_global`).
+`ChamberTable` holds all chambers of a small threshold-linear network, with the ellipsoids that
+trap (`_ellipsoids`). `ActiveBlocks` (`_products`) works out those of a larger one as they occur,
+by powers of I + h J (`_powers`), which also prove the stability of smooth dynamics at a
+`PolishedPoint`. `Probes` give evidence but for a stated probability where matrices are too large,
+and `NoCertificate` leaves all to the spectrum (`_spectrum`). Sometimes a network is proven to
+converge from everywhere (`_global`).
 """
 
 from itertools import pairwise
 from typing import Any
 
+import jax.numpy as jnp
+
+from ... import _checks
 from ...networks import AbstractDynamics, is_threshold_linear
-from .._speed import matrix_sizes
+from .._speed import LARGEST_PROOF, LARGEST_PROVEN, matrix_sizes, proof_bytes
 from ._base import (
     AbstractCertificate as AbstractCertificate,
     NoCertificate as NoCertificate,
     Proof as Proof,
 )
-from ._blocks import ActiveBlocks as ActiveBlocks
 from ._chambers import (
     all_sets as all_sets,
     chamber_drift as chamber_drift,
@@ -26,6 +30,9 @@ from ._chambers import (
 )
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability
+from ._polished import PolishedPoint as PolishedPoint
+from ._probes import Probes as Probes
+from ._products import ActiveBlocks as ActiveBlocks, euler_step
 from ._spectrum import (
     spectral_abscissa as spectral_abscissa,
     unstable_projection as unstable_projection,
@@ -33,11 +40,23 @@ from ._spectrum import (
 from ._table import ChamberTable as ChamberTable, has_table as has_table
 
 
-def certificate_for(network: AbstractDynamics, band: Any) -> AbstractCertificate:
-    """The certificate of this network; abscissas within the marginal `band` prove nothing."""
+def certificate_for(
+    network: AbstractDynamics, band: Any, evidence: str | None = None
+) -> AbstractCertificate:
+    """The certificate of this network; abscissas within the marginal `band` prove nothing.
+
+    `evidence` is a level of `Flow`: `"proof"`, `"probe"`, `"spectrum"` or, for the cheapest, None.
+    """
+    n = network.num_neurons
+    if evidence == "spectrum":
+        return NoCertificate()
+    if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):
+        return Probes(network, band)
+    if proof_bytes(n, network.dtype.itemsize) > LARGEST_PROOF:
+        _checks.fail("evidence", 'be "probe" or None for so large a network', 'is "proof"')
     if has_table(network):
         return ChamberTable(network, band)
     if is_threshold_linear(network):
-        sizes = matrix_sizes(network.num_neurons)
-        return ActiveBlocks(GlobalStability(network, band), tuple(pairwise((-1, *sizes))))
-    return NoCertificate()
+        buckets = tuple(pairwise((-1, *matrix_sizes(n))))
+        return ActiveBlocks(GlobalStability(network, band), *euler_step(network), buckets)
+    return PolishedPoint(jnp.asarray(band))

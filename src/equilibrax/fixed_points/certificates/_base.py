@@ -8,58 +8,80 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Scalar
-from .._speed import JUDGED_AT_ONCE
+from .._result import Evidence
+from .._speed import judged_rows
 from ..stepping import Queue, in_blocks
 from ._chambers import chamber_matrix
 from ._spectrum import spectral_abscissa
 
 
 class Proof(eqx.Module):
-    """What is proven of m trajectories, one row for each.
+    """Evidence on m trajectories, one row for each.
 
-    - `trapped`: the trajectory will converge to `point`.
-    - `stable`: `point` is a stable fixed point, wherever the trajectory goes.
+    - `evidence`: an `Evidence`; `NONE` where nothing is known.
     - `point`: the fixed point, exact to rounding.
+    - `bound`: on the spectral abscissa there.
     """
 
-    trapped: Bool[Array, " m"]
-    stable: Bool[Array, " m"]
+    evidence: Int[Array, " m"]
     point: Float[Array, "m n"]
+    bound: Float[Array, " m"]
 
     @classmethod
     def of_nothing(cls, x: Float[Array, "m n"]) -> "Proof":
-        """Nothing is proven of any row."""
-        nothing = jnp.zeros(len(x), bool)
-        return cls(nothing, nothing, x)
+        """Nothing is known of any row."""
+        nothing = jnp.full(len(x), Evidence.NONE, jnp.int8)
+        return cls(nothing, x, jnp.full(len(x), jnp.nan, x.dtype))
+
+    @property
+    def stable(self) -> Bool[Array, " m"]:
+        """Where the point is proven to be a stable fixed point."""
+        return self.evidence <= Evidence.STABLE_PROVEN
+
+    @property
+    def reached(self) -> Bool[Array, " m"]:
+        """Where the trajectory is known to converge to the point."""
+        return (self.evidence == Evidence.PROVEN) | (self.evidence == Evidence.PROBED)
+
+
+def evidence_of(stable: Bool[Array, " m"], trapped: Bool[Array, " m"]) -> Int[Array, " m"]:
+    """The evidence of proofs that a point is stable, and that a trajectory converges to it."""
+    kinds = [Evidence.PROVEN, Evidence.STABLE_PROVEN]
+    return jnp.select([trapped, stable], kinds, Evidence.NONE).astype(jnp.int8)
+
+
+def packed(proof: Proof) -> Float[Array, "m columns"]:
+    """The proof in one array, whose rows move in one piece."""
+    return jnp.column_stack([proof.evidence, proof.bound, proof.point])
+
+
+def unpacked(columns: Float[Array, "m columns"]) -> Proof:
+    """The proof that was packed."""
+    return Proof(columns[:, 0].astype(jnp.int8), columns[:, 2:], columns[:, 1])
 
 
 class AbstractCertificate(eqx.Module):
-    """How convergence and stability are proven for one network.
+    """How convergence and stability are shown for one network.
 
     - `settling`: how slow a trajectory must be, as a share of its distance from the nearest
       threshold, for a proof to be tried; in each of the first three phases.
     - `early`: the share of the time at which trajectories are first watched for a cycle.
-    - `abscissas_are_free`: whether a table has them, and all else that needs LAPACK.
+    - `abscissas_are_free`: whether a table has them.
+    - `traps`: whether trajectories can be known to converge before they have rested for good.
     """
 
     settling: ClassVar[tuple[float, float, float]]
     early: ClassVar[float]
-    abscissas_are_free: ClassVar[bool]
+    abscissas_are_free: ClassVar[bool] = False
+    traps: ClassVar[bool] = True
 
     @property
-    @abc.abstractmethod
     def convergent(self) -> Any:
         """Whether every trajectory is proven to converge to its input's one fixed point."""
-
-    def hopeful(
-        self, network: Any, x: Float[Array, "m n"], inputs: Float[Array, "m k"]
-    ) -> Bool[Array, " m"]:
-        """Trajectories of which a proof is likely enough to be tried."""
-        del network, inputs
-        return jnp.ones(len(x), bool)
+        return np.zeros((), bool)
 
     def parts(
         self, network: Any, x: Array, inputs: Array, rows: np.ndarray
@@ -80,11 +102,9 @@ class AbstractCertificate(eqx.Module):
         x: Float[Array, "m n"],
         inputs: Float[Array, "m k"],
         queue: Queue,
-        wanted: Bool[Array, " m"],
     ) -> Proof:
-        """What is proven of the trajectories in the queue, those that are `wanted` at least."""
+        """The evidence on the trajectories in the queue."""
 
-    @abc.abstractmethod
     def abscissas(
         self,
         network: Any,
@@ -94,32 +114,24 @@ class AbstractCertificate(eqx.Module):
     ) -> Float[Array, " m"]:
         """The spectral abscissas at the states in the queue, and NaN elsewhere."""
 
+        def treat(abscissa, x, i, valid):
+            del abscissa, valid
+            return jax.vmap(lambda x, i: spectral_abscissa(network.jacobian(x, i)))(x, i)
+
+        unknown = jnp.full(len(x), jnp.nan, x.dtype)
+        return in_blocks(queue, judged_rows(network.num_neurons), treat, unknown, x, inputs)
+
     def abscissa(self, network: Any, sigma: ActiveSet) -> Scalar:
         """The spectral abscissa in the chamber of sigma."""
         return spectral_abscissa(chamber_matrix(network, sigma) / network.tau[:, None])
 
 
 class NoCertificate(AbstractCertificate):
-    """Nothing is proven: smooth dynamics are judged by their eigenvalues alone."""
+    """No evidence but the spectrum."""
 
     settling: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
     early: ClassVar[float] = 0.1
-    abscissas_are_free: ClassVar[bool] = False
 
-    @property
-    def convergent(self) -> Any:
-        return np.zeros((), bool)
-
-    def prove(self, network, x, inputs, queue, wanted):
-        del network, inputs, queue, wanted
+    def prove(self, network, x, inputs, queue):
+        del network, inputs, queue
         return Proof.of_nothing(x)
-
-    def abscissas(self, network, x, inputs, queue):
-        def treat(abscissa, x, i, valid):
-            del abscissa, valid
-            return jax.vmap(lambda x, i: spectral_abscissa(network.jacobian(x, i)))(x, i)
-
-        unknown = jnp.full(len(x), jnp.nan, x.dtype)
-        return in_blocks(
-            queue, max(1, JUDGED_AT_ONCE // network.num_neurons), treat, unknown, x, inputs
-        )

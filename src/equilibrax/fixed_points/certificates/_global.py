@@ -19,8 +19,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork
-from ._ellipsoids import balance, is_diagonally_stable
+from ._powers import Powers, balance
 
 
 class GlobalStability(eqx.Module):
@@ -43,3 +44,17 @@ class GlobalStability(eqx.Module):
         self.trapping = is_diagonally_stable(self.scale, matrix, band * jnp.max(network.tau))
         alike = network.convention == "voltage" or jnp.all(network.tau == network.tau[0])
         self.convergent = self.trapping & alike
+
+
+def is_diagonally_stable(scale: Vector, matrix: Matrix, margin: Scalar) -> Flag:
+    """Whether P = T S^2 serves for J = T^-1 M, M being the matrix: S M S^-1 + margin is negative
+    definite, in its symmetric part, beyond rounding."""
+    n = matrix.shape[0]
+    scaled = scale[:, None] * matrix / scale
+    slack = margin + 4 * n * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(scaled))
+    symmetric = (scaled + scaled.T) / 2 + slack * jnp.eye(n, dtype=matrix.dtype)
+    # A symmetric matrix is Hurwitz if and only if it is negative definite.
+    step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
+    unknown = jnp.full_like(step, jnp.inf)
+    powers = Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool))
+    return powers.norm[0] < 1

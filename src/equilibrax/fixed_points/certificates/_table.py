@@ -19,12 +19,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from .._accuracy import CONFINED
-from .._linalg import inverse
 from .._speed import CERTIFIED_AT_ONCE, LARGEST_TABLE
 from ..stepping import in_blocks, in_lanes
-from ._base import AbstractCertificate, Proof
+from ._base import AbstractCertificate, Proof, evidence_of
 from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, margin
-from ._ellipsoids import cayley_shift, solve_lyapunov
+from ._ellipsoids import Ellipsoid, solve_lyapunov
 from ._global import GlobalStability
 from ._spectrum import spectral_abscissa
 
@@ -55,29 +54,25 @@ class ChamberTable(AbstractCertificate):
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
         """Tabulate; a chamber traps only where the abscissa is below -`band`."""
         n = network.num_neurons
-        dtype = network.weights.dtype
-        eye = jnp.eye(n, dtype=dtype)
+        sigma = jnp.asarray(all_sets(n))
+        eye = jnp.eye(n, dtype=network.weights.dtype)
         rows = eye if network.convention == "voltage" else network.weights
-
-        def tabulate(sigma):
-            matrix = chamber_matrix(network, sigma)
-            jacobian = matrix / network.tau[:, None]
-            abscissa = spectral_abscissa(jacobian)
-            shifted = jacobian + band * eye
-            # In one batch, so that one program inverts both.
-            back, resolvent = jax.vmap(inverse)(
-                jnp.stack([-matrix, cayley_shift(shifted) * eye - shifted])
-            )
-            ellipsoid = solve_lyapunov(shifted, abscissa < -band, resolvent)
-            # The other columns mean something only where J is Hurwitz.
-            back = jnp.where(ellipsoid.proven, back, eye)
-            reach = ellipsoid.reach(rows @ (back * network.tau))
-            trapping = ellipsoid.proven & jnp.all(jnp.isfinite(reach))
-            return back, ellipsoid.p, jnp.trace(ellipsoid.p), reach, abscissa, trapping
-
-        tables = jax.vmap(tabulate, out_axes=-1)(jnp.asarray(all_sets(n)))
-        self.inverse, self.metric, self.size, *rest = tables
-        self.reach, self.spectral, self.trapping = rest
+        matrix = jax.vmap(lambda sigma: chamber_matrix(network, sigma))(sigma)
+        jacobian = matrix / network.tau[:, None]
+        self.spectral = jax.vmap(spectral_abscissa)(jacobian)
+        hopeful = self.spectral < -band
+        ellipsoid = jax.vmap(solve_lyapunov)(jacobian + band * eye, hopeful)
+        # -J^-1, by Newton's iteration from what is within |exp(t J)| < 1 of it.
+        back = jax.lax.fori_loop(
+            0, 8, lambda _, x: x @ (2 * eye + jacobian @ x), ellipsoid.integral
+        )
+        back /= network.tau
+        # The other columns mean something only where J is Hurwitz.
+        back = jnp.where(ellipsoid.proven[:, None, None], back, eye)
+        reach = jax.vmap(Ellipsoid.reach)(ellipsoid, rows @ (back * network.tau))
+        self.trapping = ellipsoid.proven & jnp.all(jnp.isfinite(reach), axis=1)
+        self.inverse, self.metric = jnp.moveaxis(back, 0, -1), jnp.moveaxis(ellipsoid.p, 0, -1)
+        self.size, self.reach = jnp.trace(self.metric), reach.T
         self.globally = GlobalStability(network, band)
 
     def point(
@@ -96,14 +91,13 @@ class ChamberTable(AbstractCertificate):
     def convergent(self):
         return self.globally.convergent
 
-    def prove(self, network, x, inputs, queue, wanted):
-        del wanted
+    def prove(self, network, x, inputs, queue):
         lanewise: Any = in_lanes(network)
 
         def treat(proof: Proof, x, i, valid) -> Proof:
             del proof, valid
-            trapped, stable, point = self.trapped(lanewise, x.T, i.T)
-            return Proof(trapped, stable, point.T)
+            trapped, stable, point, bound = self.trapped(lanewise, x.T, i.T)
+            return Proof(evidence_of(stable, trapped), point.T, bound)
 
         return in_blocks(queue, CERTIFIED_AT_ONCE, treat, Proof.of_nothing(x), x, inputs)
 
@@ -118,9 +112,15 @@ class ChamberTable(AbstractCertificate):
 
     def trapped(
         self, network: RateNetwork, x: Float[Array, "n lanes"], i: Float[Array, "n lanes"]
-    ) -> tuple[Bool[Array, " lanes"], Bool[Array, " lanes"], Float[Array, "n lanes"]]:
+    ) -> tuple[
+        Bool[Array, " lanes"],
+        Bool[Array, " lanes"],
+        Float[Array, "n lanes"],
+        Float[Array, " lanes"],
+    ]:
         """Whether each x lies in the trapping ellipsoid of its own chamber; whether the chamber's
-        point is a stable fixed point at all; and the point. `network` is `in_lanes`."""
+        point is a stable fixed point at all; the point; and the spectral abscissa there. `network`
+        is `in_lanes`."""
         index, target, room = self.point(network, network.drive(x, i) > 0, i)
         stable = self.trapping[index] & jnp.all(room > 0, axis=0)
         bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
@@ -132,7 +132,8 @@ class ChamberTable(AbstractCertificate):
         terms = jnp.abs(network.weights) @ sources + jnp.abs(network.bias) + jnp.abs(x) + jnp.abs(i)
         hidden = 4 * jnp.finfo(x.dtype).eps * terms / network.tau
         norm += jnp.sqrt(jnp.sum(jnp.square(hidden), axis=0) * self.size[index])
-        return stable & (jnp.square(norm) < CONFINED * bound), stable, target
+        trapped = stable & (jnp.square(norm) < CONFINED * bound)
+        return trapped, stable, target, self.spectral[index]
 
 
 def _product(matrices: Float[Array, "n n lanes"], vectors: Float[Array, "n lanes"]):

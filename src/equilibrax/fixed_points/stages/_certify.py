@@ -14,27 +14,24 @@ from ._stage import Problem, Stage
 
 def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
     """Pending trajectories at rest; where verdicts are passed, all that have stopped for good."""
-    del problem
-    at_rest = state.stop == StopReason.AT_REST
+    at_rest = (state.stop == StopReason.AT_REST) & (problem.certificate.traps | phase.judged)
     return state.pending & (at_rest | (phase.judged & (state.stop >= StopReason.ESCAPED)))
 
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
-    """Trapped trajectories have settled, at the chamber's own point; where verdicts are passed,
-    so have those that rest next to a point proven to be stable."""
+    """Trajectories known to converge have settled, at the fixed point itself; where verdicts are
+    passed, so have those that rest next to a point proven to be stable."""
     network, certificate, inputs = problem.network, problem.certificate, problem.inputs
-    wanted = phase.judged | certificate.hopeful(network, state.x, inputs)
-    proof = certificate.prove(network, state.x, inputs, queue, wanted)
+    proof = certificate.prove(network, state.x, inputs, queue)
     near = jax.vmap(is_near)(state.x, proof.point, state.scale)
     resting = phase.judged & (state.stop == StopReason.AT_REST) & proof.stable & near
     return state.ended(
-        state.pending & (proof.trapped | resting),
-        Outcome.STABLE, x=proof.point, certified=proof.trapped,
+        state.pending & (proof.reached | resting),
+        Outcome.STABLE, x=proof.point, evidence=proof.evidence, abscissa_bound=proof.bound,
     )  # fmt: skip
 
 
 CERTIFY = Stage(
     "certify", wants, run, lambda problem: not isinstance(problem.certificate, NoCertificate),
     in_parts=True,
-    uses_lapack=lambda problem: not problem.certificate.abscissas_are_free,
 )  # fmt: skip

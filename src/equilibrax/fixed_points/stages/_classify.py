@@ -13,8 +13,8 @@ from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from .._accuracy import HELD, NEAR_COMPONENT, NEAR_SCALE, ROUNDING, WEAKEST
 from .._linalg import solve
 from .._phases import Phase, tolerances_at
-from .._result import Outcome
-from .._speed import JUDGED_AT_ONCE
+from .._result import Evidence, Outcome
+from .._speed import judged_rows
 from .._state import PENDING, State, StopReason
 from ..certificates import spectral_abscissa, unstable_projection
 from ..stepping import Queue, in_blocks
@@ -35,7 +35,7 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
         del valid
         return jax.vmap(lambda row, i: classify(problem, row, i, phase.final))(part, i)
 
-    size = max(1, JUDGED_AT_ONCE // problem.network.num_neurons)
+    size = judged_rows(problem.network.num_neurons)
     return in_blocks(queue, size, treat, state, problem.inputs)
 
 
@@ -96,8 +96,12 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
         [Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE, Outcome.DIVERGED],
         jnp.where(final, int(Outcome.NOT_SETTLED), PENDING),
     )
-    abscissa = jnp.where(believed & ~at_rest, jnp.nan, abscissa)
-    return row.ended(jnp.array(True), outcome, x=jnp.where(at_rest, place, x), abscissa=abscissa)
+    return row.ended(
+        jnp.array(True), outcome, x=jnp.where(at_rest, place, x),
+        abscissa=jnp.where(believed & ~at_rest, jnp.nan, abscissa),
+        evidence=jnp.where(at_rest, Evidence.SPECTRUM, Evidence.NONE),
+        abscissa_bound=jnp.where(stable, abscissa, jnp.nan),
+    )  # fmt: skip
 
 
 def one_sided_abscissas(

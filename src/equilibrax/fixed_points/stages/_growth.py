@@ -66,11 +66,12 @@ def grows_for_ever(network: RateNetwork, x: Vector, i: Vector) -> Flag:
     eye = jnp.eye(x.size, dtype=x.dtype)
     rows = eye if network.convention == "voltage" else network.weights
     u, jacobian = network.drive(x, i), network.jacobian(x, i)
-    d = solve(jacobian, network.vector_field(None, x, i))
     projection = unstable_projection(jacobian)
     rate = jnp.trace(jacobian @ projection)
     single = (jnp.abs(jnp.trace(projection) - 1) < 0.01) & (rate > 0)
     ellipsoid = solve_lyapunov(jacobian - rate * (eye + projection), single)
+    # After all that, and only for what is proven: see `_linalg`.
+    d = solve(jacobian, jnp.where(ellipsoid.proven, network.vector_field(None, x, i), 0))
     e = projection @ d
     r = d - e
     side = jnp.where(u > 0, 1, -1)

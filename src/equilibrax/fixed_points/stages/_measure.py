@@ -6,16 +6,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .._result import Outcome
+from .._speed import LARGEST_TABLE
 from .._state import State
-from ..certificates import ChamberTable
 from ._stage import Problem, Stage
 
 
 def wants(problem: Problem, state: State, phase: Any) -> Bool[Array, " m"]:
-    """Rows with an outcome but no abscissa; stable ones where it is asked for or free."""
+    """Rows with an outcome but no abscissa; stable ones where it is asked for or n is small."""
     del phase
     unknown = jnp.isnan(state.abscissa) & ~state.pending & (state.outcome != Outcome.INVALID)
-    if problem.flow.abscissa or isinstance(problem.certificate, ChamberTable):
+    if problem.flow.abscissa or problem.network.num_neurons <= LARGEST_TABLE:
         return unknown
     return unknown & (state.outcome != Outcome.STABLE)
 
@@ -27,7 +27,4 @@ def run(problem: Problem, state: State, phase: Any, queue: Any) -> State:
     return state.ended(wanted, state.outcome, abscissa=abscissas)
 
 
-MEASURE = Stage(
-    "measure", wants, run, in_parts=True,
-    uses_lapack=lambda problem: not problem.certificate.abscissas_are_free,
-)  # fmt: skip
+MEASURE = Stage("measure", wants, run, in_parts=True)

@@ -1,0 +1,134 @@
+r"""Proofs of stability by squaring: matrix products alone.
+
+Let B = I + h J. If |B^m| < 1 in any norm, every eigenvalue lambda of J has |1 + h lambda| < 1, so
+that J is Hurwitz, and
+
+    Re lambda <= (|B^m|^(1/m) - 1) / h .
+
+With m = 2^k and B^m = I + E_k,
+
+    E_0 = h J,    E_(k+1) = 2 E_k + E_k^2,
+
+where doubling is exact: as long as E_k is small, so is what rounding adds to it. With a for the
+size of the matrix and u for the rounding unit, the computed powers are off by no more than
+
+    e_0 = 2 u |E_0|_F,    e_(k+1) = 2 |I + E_k| e_k + e_k^2 + (a + 2) u |E_k|_F^2 + 3 u |E_k|_F
+
+in the spectral norm. |B^m| is bounded by |I + E_k|_F + e_k, and by the square of the bound before.
+The same powers give the inverse, h times the sum of all B^j with j < 2m,
+
+    Q_0 = h (I + B),    Q_(k+1) = Q_k (I + B^(2m)) = 2 Q_k + Q_k E_(k+1),
+
+so that -J^-1 = Q_k up to |B^(2m)|. It is used for Newton's steps alone, each of which makes an
+error that much smaller.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..._types import Matrix, Scalar, Vector
+from .._accuracy import CONTRACTED, MOST_SQUARINGS
+
+
+def exponential(jacobian: Matrix, doublings: int) -> tuple[Matrix, Scalar]:
+    """exp(h J) - I and h, which is 2^-doublings / |J|; to third order in h J."""
+    eye = jnp.eye(len(jacobian), dtype=jacobian.dtype)
+    size = jnp.linalg.norm(jacobian)
+    h = 2.0**-doublings / jnp.where(size > 0, size, 1)
+    z = h * jacobian
+    return z @ (eye + (z @ (eye + z / 3)) / 2), h
+
+
+PerRow = Float[Array, " rows"]
+
+
+class Powers(eqx.Module):
+    """Powers of B = I + h J for many J at once.
+
+    - `inverse`: Q, nearly -J^-1.
+    - `norm`: a proven bound on |B^m|, m being the last power; not below 1 where nothing is proven.
+    - `total`: a proven bound on the sum of |B^j| over all j.
+    - `bound`: a bound on the spectral abscissa of J, proven where it is negative.
+    """
+
+    inverse: Float[Array, "rows a a"]
+    norm: PerRow
+    total: PerRow
+    bound: PerRow
+
+    def __init__(
+        self,
+        first: Float[Array, "rows a a"],
+        step: Scalar | PerRow,
+        growth: Scalar | PerRow,
+        wanted: Bool[Array, " rows"],
+    ):
+        """Square until |B^m| is below `CONTRACTED`.
+
+        `first` is E_0, of the rows that are wanted, `step` is h and `growth` is a bound on |B|.
+        """
+        rows, a, _ = first.shape
+        unit = jnp.finfo(first.dtype).eps / 2
+
+        def size(part):
+            """|E|_F."""
+            return jnp.sqrt(jnp.sum(jnp.sum(jnp.square(part), axis=1), axis=1)) * (1 + a * unit)
+
+        def distance(part):
+            """|I + E|_F."""
+            return size(part + jnp.eye(a, dtype=part.dtype))
+
+        def going(norm):
+            return wanted & (norm > CONTRACTED) & (norm < 1e6)
+
+        def unfinished(carry):
+            k, _, _, norm, *_ = carry
+            return (k < MOST_SQUARINGS) & jnp.any(going(norm))
+
+        def double(carry):
+            k, part, inverse, norm, error, total, m = carry
+            on, length = going(norm), size(part)
+            error_now = 2 * norm * error + error**2 + (a + 2) * unit * length**2 + 3 * unit * length
+            square = 2 * part + part @ part
+            norm_now = jnp.minimum(distance(square) + error_now, norm**2)
+            longer = 2 * inverse + inverse @ square
+            new = (square, longer, norm_now, error_now, total * (1 + norm), 2 * m)
+
+            def where_on(a, b):
+                return jnp.where(on.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+            return k + 1, *map(where_on, new, (part, inverse, norm, error, total, m))
+
+        one = jnp.ones(rows, first.dtype)
+        error = 2 * unit * size(first)
+        norm = jnp.minimum(distance(first), growth) + error
+        inverse = jnp.reshape(step, (-1, 1, 1)) * (2 * jnp.eye(a, dtype=first.dtype) + first)
+        carry = (jnp.zeros((), jnp.int32), first, inverse, norm, error, one, one)
+        _, _, self.inverse, self.norm, _, total, m = jax.lax.while_loop(unfinished, double, carry)
+        proven = self.norm < 1
+        self.total = jnp.where(proven, total / (1 - self.norm), jnp.inf)
+        self.bound = jnp.where(proven, jnp.expm1(jnp.log(self.norm) / m) / step, jnp.inf)
+
+    def solve(self, v: Float[Array, "rows a"]) -> Float[Array, "rows a"]:
+        """Q v, nearly -J^-1 v."""
+        return jnp.einsum("rab,rb->ra", self.inverse, v)
+
+
+def balance(weights: Float[Array, "n n"]) -> Vector:
+    """Scales s of the neurons in which |S W S^-1| is least in the Frobenius norm, S = diag(s):
+    in these, what is symmetric of W is least too. Each neuron's inputs and outputs are equal.
+
+    E. E. Osborne, J. ACM 7:338 (1960), doi:10.1145/321043.321048.
+    """
+    n = weights.shape[0]
+    tiny = jnp.finfo(weights.dtype).tiny ** 0.5
+    square = jnp.square(weights * (1 - jnp.eye(n, dtype=weights.dtype)))
+
+    def step(_, log_scale):
+        scaled = square * jnp.exp(2 * (log_scale[:, None] - log_scale))
+        given, taken = jnp.sum(scaled, axis=0) + tiny, jnp.sum(scaled, axis=1) + tiny
+        return jnp.clip(log_scale + jnp.log(given / taken) / 8, -8, 8)
+
+    return jnp.exp(jax.lax.fori_loop(0, 64, step, jnp.zeros_like(weights[0])))

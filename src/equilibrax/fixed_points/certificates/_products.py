@@ -1,0 +1,337 @@
+r"""Chambers of networks too large for a table, as they occur: proofs by matrix products alone.
+
+In the chamber of sigma only the active block of the weights feeds back. With a for the active
+neurons, s for the silent ones and d = x - x*, the flow towards the chamber's point is
+
+    voltage:               tau_a d_a' = (W_aa - I) d_a,               tau_s d_s' = -d_s + W_sa d_a;
+    activity, recurrent:   tau_a d_a' = (W_aa - I) d_a + W_as d_s,    tau_s d_s' = -d_s .
+
+So the Jacobian's eigenvalues are those of the active block J_a, whose powers (`_powers`) prove it
+to be Hurwitz and give x*, and -1/tau_s. Let C d be the deviation of what is rectified from its
+value at x*, component j in units of its distance from zero there, and let B = I + h J. The sum
+
+    d'P d = sum_j |C B^j d|^2,    B'P B - P = -C'C,    J'P + P J = -C'C / h - h J'P J,
+
+falls along the flow, and |C d|^2 <= d'P d. If it is less than one, no u_j ever reaches zero: the
+trajectory stays in the chamber and converges to x*, which is a proof. B^j d are steps of Euler's
+method in the frozen chamber; they are summed until what is left is certainly small. Under
+`"voltage"` the components of silent neurons are those of W_sa d_a, and d_s itself must be within
+its distance at the start.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..._types import Flag, Scalar, Vector
+from ...networks import RateNetwork
+from .._accuracy import CONFINED, MOST_EULER_STEPS, MOST_PASSES, RESIDUE
+from .._speed import block_rows
+from ..stepping import Queue, in_blocks, in_lanes
+from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
+from ._chambers import chamber_drift
+from ._global import GlobalStability
+from ._powers import PerRow, Powers
+from ._spectrum import spectral_abscissa
+
+Lanes = Float[Array, "n rows"]
+
+
+class ActiveBlocks(AbstractCertificate):
+    """Proofs from the active block of each input's active set.
+
+    - `step`: h, of the order of 1 / |J|; and `growth`, a bound on |B| for all active sets.
+    - `buckets`: pairs (low, size): active sets of more than low and up to size neurons have their
+      linear algebra done on matrices of this size, whatever the other rows of their batch.
+    """
+
+    settling: ClassVar[tuple[float, float, float]] = (1 / 30, 1 / 300, 0.0)
+    early: ClassVar[float] = 0.1
+
+    globally: GlobalStability
+    step: Float[Array, ""]
+    growth: Float[Array, ""]
+    buckets: tuple[tuple[int, int], ...] = eqx.field(static=True)
+
+    @property
+    def convergent(self):
+        return self.globally.convergent
+
+    def prove(self, network: Any, x, inputs, queue):
+        def treat(size, x, i, valid):
+            proof = self.proof(network, size, x.T, i.T, valid)
+            return packed(proof)
+
+        nothing = packed(Proof.of_nothing(x))
+        return unpacked(self.by_active_set(network, x, inputs, queue, treat, nothing))
+
+    def trapped(self, network: RateNetwork, x: Vector, i: Vector, wanted: Flag) -> Flag:
+        """Whether one state, where wanted, is proven to converge to its chamber's point."""
+        n = network.num_neurons
+        return self.proof(network, n, x[:, None], i[:, None], wanted[None]).reached[0]
+
+    def abscissas(self, network: Any, x, inputs, queue):
+        def treat(size, x, i, valid):
+            del valid
+            lanewise: Any = in_lanes(network)
+            sigma = lanewise.drive(x.T, i.T) > 0
+            block = Block(network, size, sigma)
+            # Other slots get an eigenvalue that is no larger than any of the block.
+            least = -jnp.linalg.norm(block.jacobian, axis=(1, 2))[:, None]
+            filled = jnp.where(block.active, 0, least)[:, :, None] * jnp.eye(size, dtype=x.dtype)
+            spectral = jax.vmap(spectral_abscissa)(block.jacobian + filled)
+            silent = silent_abscissa(network, sigma)
+            return jnp.where(jnp.any(sigma, axis=0), jnp.maximum(silent, spectral), silent)
+
+        unknown = jnp.full(len(x), jnp.nan, x.dtype)
+        return self.by_active_set(network, x, inputs, queue, treat, unknown)
+
+    def parts(self, network, x, inputs, rows):
+        # By NumPy, which compiles nothing.
+        lanewise: Any = jax.tree.map(np.asarray, in_lanes(network))
+        drive = lanewise.drive(np.asarray(x)[rows].T, np.asarray(inputs)[rows].T)
+        active = (drive > 0).sum(axis=0)
+        for low, size in self.buckets:
+            inside = (active > low) & (active <= size)
+            if inside.any():
+                yield self.part(size), rows[inside]
+
+    def part(self, size: int) -> "ActiveBlocks":
+        """The certificate of active sets up to this size."""
+        return ActiveBlocks(self.globally, self.step, self.growth, ((-1, size),))
+
+    @property
+    def typical(self):
+        return self.part(self.buckets[0][1])
+
+    def by_active_set(
+        self,
+        network: RateNetwork,
+        x: Float[Array, "m n"],
+        inputs: Float[Array, "m n"],
+        queue: Queue,
+        treat: Callable[[int, Array, Array, Array], Array],
+        result: Array,
+    ) -> Array:
+        """`result`, m rows, with those of the queue replaced by `treat(size, x, i, valid)`,
+        bucket by bucket."""
+        active = jnp.sum(in_lanes(network).drive(x.T, inputs.T) > 0, axis=0)
+        queued = jnp.zeros(len(x), bool).at[queue.rows].set(True, mode="drop")
+        for low, size in self.buckets:
+
+            def treat_block(part, x, i, valid, size=size):
+                del part
+                return treat(size, x, i, valid)
+
+            inside = queued & (active > low) & (active <= size)
+            rows = queue if len(self.buckets) == 1 else Queue.where(inside)
+            result = in_blocks(rows, block_rows(size), treat_block, result, x, inputs)
+        return result
+
+    def proof(
+        self, network: RateNetwork, size: int, x: Lanes, i: Lanes, wanted: Bool[Array, " rows"]
+    ) -> Proof:
+        """What is proven of trajectories at x, which have at most `size` active neurons."""
+        lanewise = in_lanes(network)
+        sigma = lanewise.drive(x, i) > 0
+        block = Block(network, size, sigma)
+        powers = Powers(block.step_matrix(self.step), self.step, self.growth, wanted)
+        target = fixed_point(lanewise, block, powers, i)
+        room, hidden = distance_to_thresholds(lanewise, sigma, powers.bound, target, i)
+        stable = wanted & (powers.bound < -self.globally.band) & jnp.all(room > 0, axis=0)
+        d = x - target
+        d += jnp.sign(d) * hidden
+        trapped = stay(lanewise, block, powers, self.step, d, room, stable & ~self.convergent)
+        trapped = stable & (trapped | self.convergent)
+        bound = jnp.maximum(powers.bound, silent_abscissa(network, sigma))
+        return Proof(evidence_of(stable, trapped), target.T, bound)
+
+
+def euler_step(network: RateNetwork) -> tuple[Scalar, Scalar]:
+    """h, and a bound on |I + h J| for all active sets.
+
+    h is the inverse of the spectral norm of J with all neurons active, by some power iterations, or
+    the fastest time constant if that is shorter. The bound is the geometric mean of the largest row
+    and column sums, which are no larger in a part of the matrix.
+    """
+    n = network.num_neurons
+    jacobian = (network.weights - jnp.eye(n, dtype=network.weights.dtype)) / network.tau[:, None]
+
+    def iterate(_, v):
+        v = jacobian.T @ (jacobian @ v)
+        norm = jnp.linalg.norm(v)
+        return v / jnp.where(norm > 0, norm, 1)
+
+    start = jnp.cos(jnp.arange(n, dtype=jacobian.dtype)) / n**0.5
+    norm = jnp.linalg.norm(jacobian @ jax.lax.fori_loop(0, 20, iterate, start))
+    step = 1.5 / jnp.maximum(norm, 1.5 / jnp.min(network.tau))
+    sizes = jnp.abs(jnp.eye(n, dtype=jacobian.dtype) + step * jacobian)
+    growth = jnp.sqrt(jnp.max(jnp.sum(sizes, axis=0)) * jnp.max(jnp.sum(sizes, axis=1)))
+    return step, growth * (1 + n * jnp.finfo(jacobian.dtype).eps)
+
+
+def silent_abscissa(network: RateNetwork, sigma: Bool[Array, "n rows"]) -> PerRow:
+    """The largest of the eigenvalues -1/tau_s of silent neurons; minus infinity without any."""
+    return jnp.max(jnp.where(sigma, -jnp.inf, -1 / network.tau[:, None]), axis=0)
+
+
+class Block(eqx.Module):
+    """The active blocks of many active sets.
+
+    - `sigma`: the active sets.
+    - `order`: the neurons of each block, the active ones first; and `place`, where each neuron is
+      in it.
+    - `active`: which of them are active.
+    - `jacobian`: J_a, zero for the others.
+    """
+
+    sigma: Bool[Array, "n rows"]
+    order: Int[Array, "rows a"]
+    place: Int[Array, "rows n"]
+    active: Bool[Array, "rows a"]
+    jacobian: Float[Array, "rows a a"]
+
+    def __init__(self, network: RateNetwork, size: int, sigma: Bool[Array, "n rows"]):
+        n = network.num_neurons
+        self.sigma = sigma
+        self.order = jnp.argsort(~sigma.T, axis=1, stable=True)[:, :size]
+        # A product, since cumulative sums compile to many small programs.
+        before = jnp.tril(jnp.ones((n, n), network.weights.dtype), -1) @ sigma
+        self.place = jnp.minimum(before.T.astype(jnp.int32), size - 1)
+        self.active = jnp.take_along_axis(sigma.T, self.order, axis=1)
+        matrix = (network.weights - jnp.eye(n, dtype=network.weights.dtype)) / network.tau[:, None]
+        block = matrix[self.order[:, :, None], self.order[:, None, :]]
+        self.jacobian = jnp.where(self.active[:, :, None] & self.active[:, None, :], block, 0)
+
+    def step_matrix(self, step: Scalar) -> Float[Array, "rows a a"]:
+        """h J_a; B is zero in other slots."""
+        silent = jnp.where(self.active, 0, 1)[:, :, None]
+        eye = jnp.eye(self.order.shape[1], dtype=self.jacobian.dtype)
+        return step * self.jacobian - silent * eye
+
+    def gather(self, x: Lanes) -> Float[Array, "rows a"]:
+        """The active components, with zeros in other slots."""
+        return jnp.where(self.active, jnp.take_along_axis(x.T, self.order, axis=1), 0)
+
+    def scatter(self, values: Float[Array, "rows a"]) -> Lanes:
+        """These components, with zeros for silent neurons."""
+        return jnp.where(self.sigma, jnp.take_along_axis(values, self.place, axis=1).T, 0)
+
+
+def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) -> Lanes:
+    """The fixed points of the chambers, exact but for rounding. `network` is `in_lanes`.
+
+    Newton's method, with the powers' inverse, from x = 0, so that the answer does not depend on
+    where the trajectory is.
+    """
+    sigma, weights, voltage = block.sigma, network.weights, network.convention == "voltage"
+    tiny = RESIDUE * jnp.finfo(i.dtype).eps
+
+    def newton(carry):
+        k, x, before, going = carry
+        drift = chamber_drift(network, sigma, x, i)
+        pull = drift if voltage else drift + weights @ jnp.where(sigma, 0, drift)
+        active = powers.solve(block.gather(pull / network.tau))
+        step = block.scatter(active)
+        change = jnp.where(sigma, step, drift + weights @ step if voltage else drift)
+        change = jnp.where(going, change, 0)
+        x += change
+        now = jnp.max(jnp.abs(change), axis=0)
+        # Until a step is rounding, or no shorter than the one before.
+        going &= (now > tiny * jnp.max(jnp.abs(x), axis=0)) & (now < before / 2)
+        return k + 1, x, now, going
+
+    def unfinished(carry):
+        k, *_, going = carry
+        return (k < MOST_PASSES) & jnp.any(going)
+
+    start = (
+        jnp.zeros((), jnp.int32), jnp.zeros_like(i),
+        jnp.full_like(powers.norm, jnp.inf), powers.norm < 1,
+    )  # fmt: skip
+    return jax.lax.while_loop(unfinished, newton, start)[1]
+
+
+def distance_to_thresholds(
+    network: RateNetwork, sigma: Bool[Array, "n rows"], bound: PerRow, x: Lanes, i: Lanes
+) -> tuple[Lanes, Lanes]:
+    """How far each u_j lies on its own side of zero at the chamber's point, less what rounding
+    could hide; and how far rounding may have left the computed point x from the true one.
+
+    That is the rounding of tau dx/dt, times the longest time constant that the bound on the
+    abscissa allows, in units of the fastest. `network` is `in_lanes`.
+    """
+    voltage, unit = network.convention == "voltage", 2 * jnp.finfo(x.dtype).eps
+    weights, u = jnp.abs(network.weights), network.drive(x, i)
+    size = jnp.abs(x) + jnp.abs(network.bias)
+    sources = jnp.where(sigma, size, 0) if voltage else jnp.abs(x)
+    terms = weights @ sources + size + jnp.abs(i)
+    hidden = unit * jnp.maximum(1, -1 / (bound * jnp.min(network.tau))) * terms
+    slack = hidden + unit * size if voltage else weights @ hidden + unit * terms
+    return jnp.where(sigma, u, -u) - slack, hidden
+
+
+def stay(
+    network: RateNetwork,
+    block: Block,
+    powers: Powers,
+    h: Scalar,
+    d: Lanes,
+    room: Lanes,
+    wanted: Bool[Array, " rows"],
+) -> Bool[Array, " rows"]:
+    """Whether the flow from x* + d is proven to stay in its chamber, where that is wanted.
+
+    The sum over j of |C B^j d|^2 ends when the rest of it is certainly small: the sum of all |B^j|
+    is bounded by the powers' total. `network` is `in_lanes`.
+    """
+    sigma, weights, tau = block.sigma, network.weights, network.tau
+    voltage = network.convention == "voltage"
+    inside = jnp.all(jnp.abs(d) < CONFINED * room, axis=0) if voltage else True
+    d = jnp.where(sigma, d, 0) if voltage else d
+    unit = 1 / jnp.where(room > 0, room, jnp.inf)
+    # |C|, of all columns that d has, and what silent neurons add to |d_a| in a step.
+    strength = jnp.square(weights) @ sigma.astype(d.dtype)
+    if voltage:
+        rows = jnp.where(sigma, 1, strength)
+        fed = jnp.zeros_like(powers.total)
+    else:
+        rows = jnp.broadcast_to(jnp.sum(jnp.square(weights), axis=1, keepdims=True), d.shape)
+        from_silent = jnp.square(weights / tau) @ (~sigma).astype(d.dtype)
+        fed = jnp.max(tau) * jnp.sqrt(jnp.sum(jnp.where(sigma, from_silent, 0), axis=0))
+    reach = jnp.sqrt(jnp.sum(rows * jnp.square(unit), axis=0))
+
+    def rest(d):
+        """A bound on the sum of |C B^j d|."""
+        active = jnp.sqrt(jnp.sum(jnp.where(sigma, jnp.square(d), 0), axis=0))
+        silent = jnp.sqrt(jnp.sum(jnp.where(sigma, 0, jnp.square(d)), axis=0))
+        return reach * (powers.total * (active + fed * silent) + jnp.max(tau) / h * silent)
+
+    def step(carry):
+        k, d, total, going, _ = carry
+        if voltage:
+            product = weights @ d
+            out = jnp.where(sigma, d, product)
+            moved = jnp.where(sigma, product - d, 0)
+        else:
+            out = weights @ d
+            moved = jnp.where(sigma, out, 0) - d
+        total += jnp.sum(jnp.square(out * unit), axis=0)
+        d += h * moved / tau
+        bound = total + jnp.square(rest(d))
+        proven = bound < CONFINED**2
+        return k + 1, d, total, going & ~proven & (total < 1), bound
+
+    def unfinished(carry):
+        k, _, _, going, _ = carry
+        return (k < MOST_EULER_STEPS) & jnp.any(going)
+
+    nothing = jnp.zeros_like(powers.total)
+    start = (jnp.zeros((), jnp.int32), d, nothing, wanted & inside, nothing + jnp.inf)
+    bound = jax.lax.while_loop(unfinished, step, start)[-1]
+    return wanted & inside & (bound < CONFINED**2)
