@@ -85,7 +85,7 @@ class LearnRing:
     def fit(self, way: str) -> dict:
         """All steps in one way."""
         inputs, targets, network_of, profile = self.problem()
-        method = eqb.Flow()
+        method = eqb.Flow(abscissa=True)
 
         def implicit(profile):
             found = eqb.find_fixed_points(network_of(profile), inputs, method=method)
@@ -138,7 +138,8 @@ class LearnRing:
             losses.append(float(value))
         seconds = time.perf_counter() - begin
         # Both are judged in the same way.
-        found = eqb.find_fixed_points(network_of(profile), inputs)
+        method = eqb.Flow(abscissa=True)
+        found = eqb.find_fixed_points(network_of(profile), inputs, method=method)
         return {
             "way": way,
             "compile_s": compile_s,

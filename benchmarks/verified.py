@@ -26,7 +26,7 @@ def compare(name: str, network, hidden: int, count: int, repeats: int) -> dict:
         network, key=keys[0], hidden=hidden, restarts=4, n_draws=100_000, n_test=20_000
     )
     inputs = jax.random.uniform(keys[1], (count, network.num_neurons), minval=-1.0)
-    method = eqb.Flow(abscissa=False)
+    method = eqb.Flow()
     ways = {
         "engine": lambda: eqb.find_fixed_points(network, inputs, method=method).state,
         "verified": lambda: fitted.verified(inputs, method=method),

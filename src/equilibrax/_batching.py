@@ -16,11 +16,11 @@ from jaxtyping import Array, PyTree
 from ._types import Device
 
 
-def spans(count: int, size: int) -> list[tuple[int, int]]:
+def spans(count: int, size: int, least: int = 1) -> list[tuple[int, int]]:
     """Consecutive spans of at most `size` rows, of nearly the same length, that cover `count` rows;
     a single empty one for no row. A batch that fills an eighth of `size` or more has several, up
-    to four, for several workers."""
-    parts = max(1, -(-count // size), min(4, 8 * count // size))
+    to four, for several workers, as long as these have `least` rows."""
+    parts = max(1, -(-count // size), min(4, 8 * count // size, count // least))
     ends = [count * k // parts for k in range(parts + 1)]
     return list(itertools.pairwise(ends))
 

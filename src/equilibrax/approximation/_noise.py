@@ -46,7 +46,7 @@ class NoiseRejection(eqx.Module):
     signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (64,)))
     noise = eqb.metrics.noise_rejection(
         samples.network, model, signals, jnp.asarray([0.05, 0.2]), repeats=64,
-        key=jax.random.key(4), method=eqb.Flow(abscissa=False),
+        key=jax.random.key(4),
     )
     print(noise.snr_in[0] > noise.snr_in[1], noise.standard_error.recurrent.shape)
     # > True (2,)
@@ -100,7 +100,7 @@ def noise_rejection(
     signals = eqb.mixture_line((2, 2), 5, jax.random.uniform(jax.random.key(3), (64,)))
     noise = eqb.metrics.noise_rejection(
         samples.network, model, signals, jnp.asarray([0.1]), repeats=64,
-        key=jax.random.key(4), method=eqb.Flow(abscissa=False),
+        key=jax.random.key(4),
     )
     print(noise.recurrent > 1, noise.settled > 0.99)
     # > [ True] [ True]

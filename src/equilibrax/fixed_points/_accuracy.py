@@ -89,8 +89,9 @@ MOST_EULER_STEPS = 256
 UNNOTICED = 1e-9
 """Probability with which a probe may miss an unstable direction, for each input."""
 
-BOUNDED = 0.7
-"""h |J| of the steps of Euler's method, |J| being estimated by some power iterations."""
+AHEAD = 1 / 4
+"""How far a drive may be from its value at a fixed point that is probed, as a share of that value.
+"""
 
 MOST_PROBE_STEPS = 2048
 """Steps of a probe, or of Euler's method into the fixed point, before it is given up."""

@@ -66,7 +66,7 @@ def settle_chunks(
     def chunk_of(span: tuple[int, int], device: Device) -> Chunk:
         return settler.start(*(cut(a, span, settler.size, device) for a in rows))
 
-    if len(spans(count, settler.size)) == 1:
+    if len(spans(count, settler.size, settler.lanes)) == 1:
         chunk = settler.run(chunk_of((0, count), home), settler.plan)
         return joined([settler.finish(chunk, count)], home, batch)
     with progress_bar(count, "settling", "inputs", progress) as bar:
@@ -102,7 +102,7 @@ Step = tuple[Stage, Phase]
 class Settler:
     """Settles chunks of one network, whose certificate is worked out once.
 
-    - `size`: rows of a chunk.
+    - `size`: rows of a chunk; `lanes`: how many of them are in flight at once.
     - `plan`: all stages of all phases; `first`, those of the first phase, after which most rows
       have an outcome; and `rest`, the others.
     """
@@ -111,6 +111,7 @@ class Settler:
         self, network: AbstractDynamics, flow: Flow, num_inputs: int, size: int, device: Device
     ):
         self.network, self.flow, self.size = network, flow, size
+        self.lanes = flow.num_lanes(network, size)
         _compile_together(network, flow, num_inputs, size, device)
         self.certificate = certificate_of(network, flow)
         phases = schedule(flow, network, self.certificate)
@@ -200,7 +201,7 @@ def settle_rows(
         chunk = settler.resume(inputs, jax.tree.unflatten(structure, state), device)
         return settler.finish(settler.run(chunk, settler.rest), len(inputs))
 
-    whole = spans(count, settler.size)
+    whole = spans(count, settler.size, settler.lanes)
     parts = in_parallel(begin, whole, workers, lambda span, _: update(span[1] - span[0]))
     found = concatenated([part for part, _ in parts])
     if to_end:
@@ -208,7 +209,9 @@ def settle_rows(
     rows, *left = map(np.concatenate, zip(*[left for _, left in parts], strict=True))
     structure = jax.tree.structure(blank_state(1, 1, float))
     if rows.size:
-        late = concatenated(in_parallel(go_on, spans(len(rows), settler.size), workers))
+        late = concatenated(
+            in_parallel(go_on, spans(len(rows), settler.size, settler.lanes), workers)
+        )
         for column, new in zip(jax.tree.leaves(found), jax.tree.leaves(late), strict=True):
             column[rows] = new
     return found

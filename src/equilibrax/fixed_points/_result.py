@@ -86,13 +86,13 @@ _MESSAGES = {
 class Evidence(enum.IntEnum):
     """What a verdict rests on. No two of them are ever lumped together.
 
-    |                 | the fixed point is stable        | the trajectory converges to it        |
-    |-----------------|----------------------------------|---------------------------------------|
-    | `PROVEN`        | proven                           | proven, from the last point on        |
-    | `STABLE_PROVEN` | proven                           | it rests beside the point             |
-    | `PROBED`        | but for a probability of 1e-9    | followed into the point               |
-    | `SPECTRUM`      | by computed eigenvalues          | it rests beside the point             |
-    | `NONE`          | no fixed point was found         | -                                     |
+    |                 | the fixed point is stable     | the trajectory converges to it          |
+    |-----------------|-------------------------------|-----------------------------------------|
+    | `PROVEN`        | proven                        | proven, from the last point on          |
+    | `STABLE_PROVEN` | proven                        | it rests beside the point               |
+    | `PROBED`        | but for a probability of 1e-9 | it is slow, and far from all thresholds |
+    | `SPECTRUM`      | by computed eigenvalues       | it rests beside the point               |
+    | `NONE`          | no fixed point was found      | -                                       |
 
     - *PROVEN* rests on an ellipsoid around the fixed point of a threshold-linear network: it lies
       in one chamber, and the flow cannot leave it.
@@ -100,8 +100,9 @@ class Evidence(enum.IntEnum):
       polished point. All proofs allow for the rounding of their products.
     - *PROBED* rests on a random vector that shrinks under powers of I + h J. If an eigenvalue's
       real part were not negative, it would shrink so much with a probability of at most 1e-9 (J.
-      D. Dixon, SIAM J. Numer. Anal. 20:812 (1983), doi:10.1137/0720053). Steps of Euler's method
-      lead from the trajectory's last point into the fixed point.
+      D. Dixon, SIAM J. Numer. Anal. 20:812 (1983), doi:10.1137/0720053). In a threshold-linear
+      network, every drive is nearer to its value at the point than to zero, by a factor of four;
+      other trajectories rest beside it.
     - *SPECTRUM* rests on the spectral abscissa at the polished point, which has the verdict's sign
       beyond the marginal band, or is within it.
 

@@ -56,6 +56,10 @@ def proof_bytes(n: int, itemsize: int) -> int:
     return 6 * block_rows(n) * n**2 * itemsize
 
 
+PROBE_STEPS = 16
+"""Different steps of a probe, which are repeated."""
+
+
 def probed_rows(n: int) -> int:
     """Rows that are probed at a time."""
     return max(16, min(2**15 // n, 256))

@@ -12,7 +12,7 @@ With m = 2^k and B^m = I + E_k,
 where doubling is exact: as long as E_k is small, so is what rounding adds to it. With a for the
 size of the matrix and u for the rounding unit, the computed powers are off by no more than
 
-    e_0 = 2 u |E_0|_F,    e_(k+1) = 2 |I + E_k| e_k + e_k^2 + (a + 2) u |E_k|_F^2 + 3 u |E_k|_F
+    e_0 = 4 u |E_0|_F,    e_(k+1) = 2 |I + E_k| e_k + e_k^2 + (a + 2) u |E_k|_F^2 + 3 u |E_k|_F
 
 in the spectral norm. |B^m| is bounded by |I + E_k|_F + e_k, and by the square of the bound before.
 The same powers give the inverse, h times the sum of all B^j with j < 2m,
@@ -102,7 +102,8 @@ class Powers(eqx.Module):
             return k + 1, *map(where_on, new, (part, inverse, norm, error, total, m))
 
         one = jnp.ones(rows, first.dtype)
-        error = 2 * unit * size(first)
+        # Of a Jacobian that is rounded three times.
+        error = 4 * unit * size(first)
         norm = jnp.minimum(distance(first), growth) + error
         inverse = jnp.reshape(step, (-1, 1, 1)) * (2 * jnp.eye(a, dtype=first.dtype) + first)
         carry = (jnp.zeros((), jnp.int32), first, inverse, norm, error, one, one)

@@ -4,17 +4,26 @@ Let z be a random unit vector, uniformly distributed, and M any n x n matrix. Th
 
     P( |M z| <= theta |M| ) <= 0.8 theta sqrt(n)                                    (Dixon, 1983).
 
-For M = (I + h J)^m, therefore, |M| <= 0.8 sqrt(n) |M z| / p but for a probability of p: as soon as
-that is less than one, J is Hurwitz, and its abscissa is bounded as in `_powers`. M z takes m
-products of J and a vector, for all inputs at once, and the same probe serves all of them. It finds
-what a trajectory from a symmetric start cannot: the unstable direction that it never excites.
+Let M be the product of m factors I + h_k J, with any h_k > 0: where the real part of an eigenvalue
+lambda of J is not negative, |1 + h_k lambda| >= 1 for all of them. But for a probability of p,
+|M| <= mu = 0.8 sqrt(n) |M z| / p; as soon as that is less than one, therefore, J is Hurwitz, and
+
+    Re lambda <= -L / (sum_k h_k + L max_k h_k),    L = -log mu,
+
+since |M| >= prod_k (1 - h_k s) if -s is the real part. M z takes m products of J and a vector, for
+all inputs at once, and the same probe serves all of them. It finds what a trajectory from a
+symmetric start cannot: the unstable direction that it never excites.
+
+The h_k are those of some steps of minimal residual from another vector, which suit the spectrum
+better than any one h; they know nothing of z, as the probability demands. The same factors,
+repeated, lead to the fixed point, x <- x + h_k dx/dt, in the frozen chamber of a threshold-linear
+network. A slow trajectory is taken to converge to it when all drives are nearer to their values
+there than to zero, by a factor of four.
 
 J. D. Dixon, SIAM J. Numer. Anal. 20:812 (1983), doi:10.1137/0720053.
-
-Steps of Euler's method, one product each, take the trajectory the rest of its way into the fixed
-point.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -22,11 +31,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics, is_threshold_linear
-from .._accuracy import BOUNDED, MOST_PROBE_STEPS, RESIDUE, UNNOTICED
+from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, RESIDUE, UNNOTICED
 from .._result import Evidence
-from .._speed import probed_rows
+from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, packed, unpacked
+from ._chambers import chamber_drift
 from ._products import Lanes, distance_to_thresholds
 
 
@@ -34,18 +44,21 @@ class Probes(AbstractCertificate):
     """Random probes of the Jacobian at the fixed point.
 
     - `band`: the marginal abscissa, beyond which all evidence is.
-    - `probe`: the random unit vector.
+    - `probe`: the random unit vector; `pilot`, the one that decides on the steps.
     """
 
-    settling: ClassVar[tuple[float, float, float]] = (1 / 30, 1 / 300, 0.0)
+    settling: ClassVar[tuple[float, float, float]] = (1 / 20, 1 / 100, 0.0)
     early: ClassVar[float] = 0.2
 
     band: Float[Array, ""]
     probe: Float[Array, " n"]
+    pilot: Float[Array, " n"]
 
     def __init__(self, network: AbstractDynamics, band: Float[Array, ""]):
-        z = jax.random.normal(jax.random.key(0), (network.num_neurons,), network.dtype)
-        self.band, self.probe = band, z / jnp.linalg.norm(z)
+        shape = (2, network.num_neurons)
+        z = jax.random.normal(jax.random.key(0), shape, network.dtype)
+        self.band = band
+        self.probe, self.pilot = z / jnp.linalg.norm(z, axis=1, keepdims=True)
 
     def prove(self, network, x, inputs, queue):
         def treat(columns, x, i, valid):
@@ -60,65 +73,99 @@ class Probes(AbstractCertificate):
     ) -> Proof:
         """The evidence on trajectories at x."""
         lanewise: Any = in_lanes(network)
-        n, dtype = x.shape[0], x.dtype
-        unit = jnp.finfo(dtype).eps
+        linear = is_threshold_linear(network)
+        n, unit = x.shape[0], jnp.finfo(x.dtype).eps
+        sigma = lanewise.drive(x, i) > 0 if linear else jnp.ones_like(x, bool)
 
-        def velocity(x):
-            return lanewise.vector_field(jnp.zeros((), dtype), x, i)
+        def velocity(x, sigma=sigma):
+            if linear:
+                return chamber_drift(lanewise, sigma, x, i) / lanewise.tau
+            return lanewise.vector_field(jnp.zeros((), x.dtype), x, i)
 
-        def product(x, z):
-            return jax.jvp(velocity, (x,), (z,))[1]
+        def product(x, sigma=sigma):
+            return lambda z: jax.jvp(lambda x: velocity(x, sigma), (x,), (z,))[1]
 
-        probe = jnp.broadcast_to(self.probe[:, None], x.shape)
-        h = BOUNDED / largest_rate(lambda z: product(x, z), probe)
+        def columns(vector):
+            return jnp.broadcast_to(vector[:, None], x.shape)
 
-        def follow(carry):
-            k, x, before, going = carry
-            y = jax.lax.fori_loop(0, 16, lambda _, x: x + h * velocity(x), x)
-            now = jnp.max(jnp.abs(y - x), axis=0)
-            x = jnp.where(going, y, x)
-            going &= (now > RESIDUE * unit * jnp.max(jnp.abs(x), axis=0)) & (now < 0.97 * before)
-            return k + 16, x, now, going
+        steps = minimal_residual(product(x), columns(self.pilot), jnp.min(network.tau))
 
         def unfinished(carry):
             k, *_, going = carry
             return (k < MOST_PROBE_STEPS) & jnp.any(going)
 
-        unknown = jnp.full(x.shape[1], jnp.inf, dtype)
+        def follow(carry):
+            k, x, before, going = carry
+            y = all_steps(steps, velocity, x)
+            now = jnp.max(jnp.abs(y - x), axis=0)
+            x = jnp.where(going, y, x)
+            tiny = RESIDUE * unit * jnp.max(jnp.abs(x), axis=0)
+            return k + PROBE_STEPS, x, now, going & (now > tiny) & (now < before / 2)
+
+        unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
         start = (jnp.zeros((), jnp.int32), x, unknown, wanted)
         _, point, left, _ = jax.lax.while_loop(unfinished, follow, start)
         size = jnp.maximum(jnp.max(jnp.abs(point), axis=0), jnp.max(jnp.abs(i), axis=0))
-        exact = left <= 64 * unit * size
+        wanted &= left <= 64 * unit * size
 
-        rare = 0.8 * n**0.5 / UNNOTICED
+        # Each round is a trial, on two sides of a threshold: their probabilities may add up.
+        trials = 2 * MOST_PROBE_STEPS / PROBE_STEPS
+        rare = 0.8 * n**0.5 * trials / UNNOTICED
+        total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
 
-        def shrink(carry):
+        def shrink(carry, sigma):
             k, z, bound, going = carry
-            z = jax.lax.fori_loop(0, 8, lambda _, z: z + h * product(point, z), z)
-            norm = jnp.linalg.norm(z, axis=0) * rare
-            bound = jnp.where(going, jnp.expm1(jnp.log(norm) / (k + 8)) / h, bound)
-            return k + 8, z, bound, going & (norm > 0.5) & (norm < 1e6 * rare)
+            z = all_steps(steps, product(point, sigma), z)
+            norm = rare * jnp.linalg.norm(z, axis=0)
+            rounds, length = k / PROBE_STEPS + 1, -jnp.log(norm)
+            found = -length / (rounds * total + length * longest)
+            bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
+            return k + PROBE_STEPS, z, bound, going & (norm > 0.5) & (norm < 1e6 * rare)
 
-        start = (jnp.zeros((), jnp.int32), probe, unknown, wanted & exact)
-        bound = jax.lax.while_loop(unfinished, shrink, start)[2]
-        stable = wanted & exact & (bound < -self.band)
-        if is_threshold_linear(network):
-            sigma = lanewise.drive(point, i) > 0
-            room, _ = distance_to_thresholds(lanewise, sigma, bound, point, i)
-            stable &= jnp.all(room > 0, axis=0)
+        def bound_in(wanted, sigma):
+            start = (jnp.zeros((), jnp.int32), columns(self.probe), unknown, wanted)
+            return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma), start)[2]
+
+        bound = bound_in(wanted, sigma)
+        stable = wanted & (bound < -self.band)
+        if linear:
+            room, slack = distance_to_thresholds(lanewise, sigma, bound, point, i)
+            u = lanewise.drive(point, i)
+            moved = jnp.abs(u - lanewise.drive(x, i))
+            # On a threshold both sides have to be stable.
+            border = jnp.abs(u) <= 2 * slack
+            stable &= jnp.all(border | ((room > 0) & (moved < AHEAD * room)), axis=0)
+            other = bound_in(stable & jnp.any(border, axis=0), sigma ^ border)
+            bound = jnp.where(jnp.any(border, axis=0), jnp.maximum(bound, other), bound)
+            stable &= bound < -self.band
+        else:
+            stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * size, axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point.T, bound)
 
 
-def largest_rate(product: Any, start: Lanes) -> Float[Array, " rows"]:
-    """An estimate of |J|, by power iterations."""
+def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:
+    """x <- x + h_k slope(x), for each step h_k in turn."""
+    return jax.lax.fori_loop(0, len(steps), lambda k, x: x + steps[k] * slope(x), x)
 
-    def iterate(_, carry):
-        z, _ = carry
-        z = product(z)
-        norm = jnp.linalg.norm(z, axis=0)
-        return z / jnp.where(norm > 0, norm, 1), norm
 
-    nothing = jnp.zeros(start.shape[1], start.dtype)
-    norm = jax.lax.fori_loop(0, 12, iterate, (start, nothing))[1]
-    return jnp.where(norm > 0, norm, 1)
+def minimal_residual(
+    product: Callable[[Lanes], Lanes], y: Lanes, fastest: Array
+) -> Float[Array, "steps rows"]:
+    """The h_k for which |y + h_k J y| is least, step after step from this y, as long as they are
+    positive."""
+
+    def step(k, carry):
+        y, steps = carry
+        slope = product(y)
+        square = jnp.sum(jnp.square(slope), axis=0)
+        h = -jnp.sum(y * slope, axis=0) / jnp.where(square > 0, square, 1)
+        # At least a share of the inverse of |J|, and at most some time constants.
+        least = 0.1 * jnp.linalg.norm(y, axis=0) / jnp.sqrt(jnp.where(square > 0, square, 1))
+        h = jnp.clip(h, least, 4 * fastest)
+        y += h * slope
+        y /= jnp.linalg.norm(y, axis=0)
+        return y, steps.at[k].set(h)
+
+    nothing = jnp.zeros((PROBE_STEPS, y.shape[1]), y.dtype)
+    return jax.lax.fori_loop(0, PROBE_STEPS, step, (y, nothing))[1]

@@ -113,9 +113,15 @@ def one_sided_abscissas(
         abscissa = spectral_abscissa(network.jacobian(x, i))
         return abscissa, abscissa
     active, border = network.drive(x, i) > 0, on_threshold(network, x, i, scale)
-    # The two in one batch, so that the eigenvalue problem is compiled once.
-    sides = jnp.stack([active, active | border])
-    below, above = jax.vmap(lambda sigma: problem.certificate.abscissa(network, sigma))(sides)
+
+    def side(k, abscissas):
+        sigma = jnp.where(k > 0, active | border, active)
+        abscissa = problem.certificate.abscissa(network, sigma)
+        return jnp.where(jnp.arange(2) >= k, abscissa, abscissas)
+
+    # A loop, so that it is compiled once, and the second turn is spared where there is no border.
+    unknown = jnp.full(2, jnp.nan, x.dtype)
+    below, above = jax.lax.fori_loop(0, 1 + jnp.any(border), side, unknown)
     return below, above
 
 
