@@ -12,6 +12,7 @@
 import dataclasses
 import statistics
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -87,14 +88,17 @@ class EvidenceCosts:
             for level in self.levels
             if not (level == "proof" and network.num_neurons > 500)
         }
+        # A proof of hundreds of neurons takes many milliseconds.
+        share = {k: inputs[:64] if k == "proof" and count < 1000 else inputs for k in levels}
         row: dict = {"inputs": count}
         states = np.asarray(peer(few))
         for level, flow in levels.items():
-            found = eqb.find_fixed_points(network, inputs, method=flow)
-            gap = np.abs(np.asarray(found.state)[: len(few)] - states).max(axis=1)
+            found = eqb.find_fixed_points(network, share[level], method=flow)
+            rows = min(len(few), len(share[level]))
+            gap = np.abs(np.asarray(found.state)[:rows] - states[:rows]).max(axis=1)
             kinds = Counter(Evidence(int(kind)).name for kind in np.asarray(found.evidence))
             row[level] = {
-                "evidence": {kind: k / count for kind, k in kinds.items()},
+                "evidence": {kind: k / len(share[level]) for kind, k in kinds.items()},
                 "stable": float(found.stable.mean()),
                 "gap": {"median": float(np.median(gap)), "99 %": float(np.quantile(gap, 0.99))},
             }
@@ -102,8 +106,8 @@ class EvidenceCosts:
         for _ in range(self.repeats):
             times["naive"].append(timed(lambda: peer(few))[0] / len(few))
             for level, flow in levels.items():
-                settle = lambda flow=flow: eqb.find_fixed_points(network, inputs, method=flow)  # noqa: E731
-                times[level].append(timed(settle)[0] / count)
+                settle = partial(eqb.find_fixed_points, network, share[level], method=flow)
+                times[level].append(timed(settle)[0] / len(share[level]))
         row["naive"] = 1e6 * statistics.median(times["naive"])
         for level in levels:
             row[level]["microseconds"] = 1e6 * statistics.median(times[level])
