@@ -1,7 +1,7 @@
 """What every certificate offers, and the choice among them."""
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -61,6 +61,22 @@ def packed(proof: Proof) -> Float[Array, "m columns"]:
 def unpacked(columns: Float[Array, "m columns"]) -> Proof:
     """The proof that was packed."""
     return Proof(columns[:, 0].astype(jnp.int8), columns[:, 2:], columns[:, 1])
+
+
+def proof_in_blocks(
+    queue: Queue,
+    size: int,
+    treat: Callable[[Array, Array, Array], Proof],
+    x: Float[Array, "m n"],
+    inputs: Float[Array, "m k"],
+) -> Proof:
+    """`treat(x, i, valid)` of the queue's rows, `size` at a time; nothing is known of others."""
+
+    def treat_block(columns, x, i, valid):
+        del columns
+        return packed(treat(x, i, valid))
+
+    return unpacked(in_blocks(queue, size, treat_block, packed(Proof.of_nothing(x)), x, inputs))
 
 
 class AbstractCertificate(eqx.Module):

@@ -19,9 +19,8 @@ from jaxtyping import Array, Bool, Float
 from ...networks import AbstractDynamics
 from .._accuracy import ROUNDING
 from .._speed import judged_rows
-from ..stepping import in_blocks
-from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
-from ._powers import PerRow, Powers
+from ._base import AbstractCertificate, Proof, evidence_of, proof_in_blocks
+from ._powers import Powers, norm_bound
 
 
 class PolishedPoint(AbstractCertificate):
@@ -37,13 +36,10 @@ class PolishedPoint(AbstractCertificate):
     band: Float[Array, ""]
 
     def prove(self, network, x, inputs, queue):
-        def treat(columns, x, i, valid):
-            del columns
-            return packed(self.proof(network, x, i, valid))
+        def treat(x, i, valid):
+            return self.proof(network, x, i, valid)
 
-        nothing = packed(Proof.of_nothing(x))
-        rows = judged_rows(network.num_neurons)
-        return unpacked(in_blocks(queue, rows, treat, nothing, x, inputs))
+        return proof_in_blocks(queue, judged_rows(network.num_neurons), treat, x, inputs)
 
     def proof(
         self,
@@ -84,11 +80,3 @@ def powers_of(jacobian: Float[Array, "rows n n"], wanted: Bool[Array, " rows"]) 
         jnp.eye(jacobian.shape[1], dtype=step.dtype) + step[:, None, None] * jacobian
     )
     return Powers(step[:, None, None] * jacobian, step, growth, wanted)
-
-
-def norm_bound(matrices: Float[Array, "rows n n"]) -> PerRow:
-    """A bound on the spectral norms: the geometric means of the largest row and column sums."""
-    sizes = jnp.abs(matrices)
-    squares = jnp.max(jnp.sum(sizes, axis=1), axis=1) * jnp.max(jnp.sum(sizes, axis=2), axis=1)
-    bound = jnp.sqrt(squares) * (1 + matrices.shape[1] * jnp.finfo(matrices.dtype).eps)
-    return jnp.where(bound > 0, bound, 1)

@@ -133,3 +133,11 @@ def balance(weights: Float[Array, "n n"]) -> Vector:
         return jnp.clip(log_scale + jnp.log(given / taken) / 8, -8, 8)
 
     return jnp.exp(jax.lax.fori_loop(0, 64, step, jnp.zeros_like(weights[0])))
+
+
+def norm_bound(matrices: Float[Array, "rows n n"]) -> PerRow:
+    """A bound on the spectral norms: the geometric means of the largest row and column sums."""
+    sizes = jnp.abs(matrices)
+    squares = jnp.max(jnp.sum(sizes, axis=1), axis=1) * jnp.max(jnp.sum(sizes, axis=2), axis=1)
+    bound = jnp.sqrt(squares) * (1 + matrices.shape[1] * jnp.finfo(matrices.dtype).eps)
+    return jnp.where(bound > 0, bound, 1)

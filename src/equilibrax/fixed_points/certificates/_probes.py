@@ -34,8 +34,8 @@ from ...networks import AbstractDynamics, is_threshold_linear
 from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, RESIDUE, UNNOTICED
 from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
-from ..stepping import in_blocks, in_lanes
-from ._base import AbstractCertificate, Proof, packed, unpacked
+from ..stepping import in_lanes
+from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._chambers import chamber_drift
 from ._products import Lanes, distance_to_thresholds
 
@@ -61,12 +61,10 @@ class Probes(AbstractCertificate):
         self.probe, self.pilot = z / jnp.linalg.norm(z, axis=1, keepdims=True)
 
     def prove(self, network, x, inputs, queue):
-        def treat(columns, x, i, valid):
-            del columns
-            return packed(self.proof(network, x.T, i.T, valid))
+        def treat(x, i, valid):
+            return self.proof(network, x.T, i.T, valid)
 
-        rows = probed_rows(network.num_neurons)
-        return unpacked(in_blocks(queue, rows, treat, packed(Proof.of_nothing(x)), x, inputs))
+        return proof_in_blocks(queue, probed_rows(network.num_neurons), treat, x, inputs)
 
     def proof(
         self, network: AbstractDynamics, x: Lanes, i: Array, wanted: Bool[Array, " rows"]

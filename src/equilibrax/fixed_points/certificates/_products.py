@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..._types import Flag, Scalar, Vector
+from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork
 from .._accuracy import CONFINED, MOST_EULER_STEPS, MOST_PASSES, RESIDUE
 from .._speed import block_rows
@@ -36,7 +36,7 @@ from ..stepping import Queue, in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
 from ._chambers import chamber_drift
 from ._global import GlobalStability
-from ._powers import PerRow, Powers
+from ._powers import PerRow, Powers, norm_bound
 from ._spectrum import spectral_abscissa
 
 Lanes = Float[Array, "n rows"]
@@ -64,8 +64,7 @@ class ActiveBlocks(AbstractCertificate):
 
     def prove(self, network: Any, x, inputs, queue):
         def treat(size, x, i, valid):
-            proof = self.proof(network, size, x.T, i.T, valid)
-            return packed(proof)
+            return packed(self.proof(network, size, x.T, i.T, valid))
 
         nothing = packed(Proof.of_nothing(x))
         return unpacked(self.by_active_set(network, x, inputs, queue, treat, nothing))
@@ -159,8 +158,7 @@ def euler_step(network: RateNetwork) -> tuple[Scalar, Scalar]:
     the fastest time constant if that is shorter. The bound is the geometric mean of the largest row
     and column sums, which are no larger in a part of the matrix.
     """
-    n = network.num_neurons
-    jacobian = (network.weights - jnp.eye(n, dtype=network.weights.dtype)) / network.tau[:, None]
+    n, jacobian = network.num_neurons, full_jacobian(network)
 
     def iterate(_, v):
         v = jacobian.T @ (jacobian @ v)
@@ -170,9 +168,12 @@ def euler_step(network: RateNetwork) -> tuple[Scalar, Scalar]:
     start = jnp.cos(jnp.arange(n, dtype=jacobian.dtype)) / n**0.5
     norm = jnp.linalg.norm(jacobian @ jax.lax.fori_loop(0, 20, iterate, start))
     step = 1.5 / jnp.maximum(norm, 1.5 / jnp.min(network.tau))
-    sizes = jnp.abs(jnp.eye(n, dtype=jacobian.dtype) + step * jacobian)
-    growth = jnp.sqrt(jnp.max(jnp.sum(sizes, axis=0)) * jnp.max(jnp.sum(sizes, axis=1)))
-    return step, growth * (1 + n * jnp.finfo(jacobian.dtype).eps)
+    return step, norm_bound((jnp.eye(n, dtype=jacobian.dtype) + step * jacobian)[None])[0]
+
+
+def full_jacobian(network: RateNetwork) -> Matrix:
+    """J with all neurons active."""
+    return network.linearised(jnp.ones_like(network.tau)) / network.tau[:, None]
 
 
 def silent_abscissa(network: RateNetwork, sigma: Bool[Array, "n rows"]) -> PerRow:
@@ -204,8 +205,7 @@ class Block(eqx.Module):
         before = jnp.tril(jnp.ones((n, n), network.weights.dtype), -1) @ sigma
         self.place = jnp.minimum(before.T.astype(jnp.int32), size - 1)
         self.active = jnp.take_along_axis(sigma.T, self.order, axis=1)
-        matrix = (network.weights - jnp.eye(n, dtype=network.weights.dtype)) / network.tau[:, None]
-        block = matrix[self.order[:, :, None], self.order[:, None, :]]
+        block = full_jacobian(network)[self.order[:, :, None], self.order[:, None, :]]
         self.jacobian = jnp.where(self.active[:, :, None] & self.active[:, None, :], block, 0)
 
     def step_matrix(self, step: Scalar) -> Float[Array, "rows a a"]:
