@@ -58,10 +58,10 @@ def concatenated(parts: Sequence[Any]) -> Any:
 def joined(parts: Sequence[PyTree], device: Device, batch: tuple[int, ...] | None = None) -> PyTree:
     """One pytree of arrays on this device, from pytrees of consecutive rows; their first axis is
     reshaped to the batch, if one is given."""
-    whole = parts[0] if len(parts) == 1 else concatenated(parts)
+    columns, structure = jax.tree.flatten(parts[0] if len(parts) == 1 else concatenated(parts))
     if batch is not None:
-        whole = jax.tree.map(lambda a: a.reshape((*batch, *a.shape[1:])), whole)
-    return jax.device_put(whole, device)
+        columns = [a.reshape((*batch, *a.shape[1:])) for a in columns]
+    return jax.tree.unflatten(structure, jax.device_put(columns, device))
 
 
 def first_rows(tree: PyTree, count: int) -> Any:

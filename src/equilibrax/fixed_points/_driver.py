@@ -115,10 +115,10 @@ class Settler:
         _compile_together(network, flow, num_inputs, size, device)
         self.certificate = certificate_of(network, flow)
         phases = schedule(flow, network, self.certificate)
-        measure = [] if self.certificate.abscissas_are_free else [(MEASURE, phases[-1])]
 
         def steps(some: list[Phase]) -> list[Step]:
-            return [*((stage, phase) for phase in some for stage in PHASE_STAGES), *measure]
+            stages = [(stage, phase) for phase in some for stage in PHASE_STAGES]
+            return [*stages, (MEASURE, phases[-1])]
 
         self.plan, self.first, self.rest = map(steps, (phases, phases[:1], phases[1:]))
 
@@ -259,7 +259,7 @@ def _compile_together(
     by_spectrum = isinstance(certificate, NoCertificate)
     stages = [INTEGRATE, CLASSIFY] if by_spectrum else [INTEGRATE, CERTIFY]
     wanted = flow.abscissa or n <= LARGEST_TABLE
-    if wanted and not certificate.abscissas_are_free and not by_spectrum:
+    if wanted and not certificate.bounds_are_exact and not by_spectrum:
         stages.append(MEASURE)
     programs: list[Callable] = [lambda: certificate_of(network, flow)]
     for stage in stages:
@@ -347,8 +347,6 @@ def _advance(
 @eqx.filter_jit
 def _finish(problem: Problem, state: State) -> FixedPoints:
     with exactly():
-        if problem.certificate.abscissas_are_free:
-            state = MEASURE.run(problem, state, None, None)
         return result(problem.network, problem.inputs, state)
 
 

@@ -171,9 +171,12 @@ class Flow(eqx.Module):
         return max(0, math.ceil(math.log(max(self.rtol, self.atol) / floor) / math.log(TIGHTER)))
 
 
+DEFAULT = Flow()
+
+
 def as_flow(method: Any) -> Flow:
     """The method of a public function: a `Flow`, or the default one for None."""
-    method = Flow() if method is None else method
+    method = DEFAULT if method is None else method
     if not isinstance(method, Flow):
         _checks.fail("method", "be a Flow", f"is {method!r}", TypeError)
     return method

@@ -83,7 +83,7 @@ def chunk_rows(n: int, count: int, platform: str = "cpu") -> int:
 def num_lanes(n: int, m: int) -> int:
     """How many trajectories of a chunk of m rows are in flight at once."""
     large = chunk_rows(n, 2**62)
-    wanted = 640 if m < large else 5120 if m == large else 20480
+    wanted = 0 if m < large else 5120 if m == large else 20480
     return max(64, wanted // n)
 
 

@@ -77,6 +77,8 @@ class AbstractDynamics(eqx.Module):
     def astype(self, dtype) -> Self:
         """A copy with every floating-point array in `dtype`."""
         arrays, rest = eqx.partition(self, eqx.is_inexact_array)
+        if all(a.dtype == dtype for a in jax.tree.leaves(arrays)):
+            return self
         return eqx.combine(jax.tree.map(lambda a: a.astype(dtype), arrays), rest)
 
     def drift(self, x: Vector, i: Float[Array, " k"]) -> Vector:

@@ -85,13 +85,13 @@ class AbstractCertificate(eqx.Module):
     - `settling`: how slow a trajectory must be, as a share of its distance from the nearest
       threshold, for a proof to be tried; in each of the first three phases.
     - `early`: the share of the time at which trajectories are first watched for a cycle.
-    - `abscissas_are_free`: whether a table has them.
+    - `bounds_are_exact`: whether the bound on an abscissa is the abscissa itself.
     - `traps`: whether trajectories can be known to converge before they have rested for good.
     """
 
     settling: ClassVar[tuple[float, float, float]]
     early: ClassVar[float]
-    abscissas_are_free: ClassVar[bool] = False
+    bounds_are_exact: ClassVar[bool] = False
     traps: ClassVar[bool] = True
 
     @property

@@ -15,11 +15,13 @@ so it does with v = x - i under `"recurrent"`: there the same is proven.
 Forti and Tesi, IEEE Trans. Circuits Syst. I 42:354 (1995), doi:10.1109/81.401145.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..._types import Flag, Matrix, Scalar, Vector
+from ..._types import Matrix, Scalar
 from ...networks import RateNetwork
 from ._powers import Powers, balance
 
@@ -27,34 +29,36 @@ from ._powers import Powers, balance
 class GlobalStability(eqx.Module):
     """Properties of a network that hold for every input and every start.
 
-    - `scale`: units of the neurons, the diagonal of S.
     - `band`: the marginal abscissa, beyond which all proofs are.
     - `trapping`: whether T S^2 traps in every chamber.
     - `convergent`: whether every trajectory converges to its input's one fixed point.
     """
 
-    scale: Float[Array, " n"]
     band: Float[Array, ""]
     trapping: Bool[Array, ""]
     convergent: Bool[Array, ""]
 
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
-        self.scale, self.band = balance(network.weights), band
-        matrix = network.weights - jnp.eye(network.num_neurons, dtype=network.weights.dtype)
-        self.trapping = is_diagonally_stable(self.scale, matrix, band * jnp.max(network.tau))
-        alike = network.convention == "voltage" or jnp.all(network.tau == network.tau[0])
-        self.convergent = self.trapping & alike
+        symmetric = symmetric_part(network, band)
+        step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
+        unknown = jnp.full_like(step, jnp.inf)
+        powers = Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool))
+        self.band, self.trapping = band, powers.norm[0] < 1
+        self.convergent = self.trapping & is_alike(network)
 
 
-def is_diagonally_stable(scale: Vector, matrix: Matrix, margin: Scalar) -> Flag:
-    """Whether P = T S^2 serves for J = T^-1 M, M being the matrix: S M S^-1 + margin is negative
-    definite, in its symmetric part, beyond rounding."""
-    n = matrix.shape[0]
-    scaled = scale[:, None] * matrix / scale
-    slack = margin + 4 * n * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(scaled))
-    symmetric = (scaled + scaled.T) / 2 + slack * jnp.eye(n, dtype=matrix.dtype)
-    # A symmetric matrix is Hurwitz if and only if it is negative definite.
-    step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
-    unknown = jnp.full_like(step, jnp.inf)
-    powers = Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool))
-    return powers.norm[0] < 1
+def symmetric_part(network: RateNetwork, band: Scalar) -> Matrix:
+    """The symmetric part of S (W - I) S^-1, and as much more as the marginal abscissa and rounding
+    may hide: it is Hurwitz, which a symmetric matrix is if and only if it is negative definite,
+    only if T S^2 traps."""
+    n = network.num_neurons
+    eye = jnp.eye(n, dtype=network.weights.dtype)
+    scale = balance(network.weights)
+    scaled = scale[:, None] * (network.weights - eye) / scale
+    slack = 4 * n * jnp.finfo(scaled.dtype).eps * jnp.max(jnp.abs(scaled))
+    return (scaled + scaled.T) / 2 + (band * jnp.max(network.tau) + slack) * eye
+
+
+def is_alike(network: RateNetwork) -> Any:
+    """Whether the equation is that of `"voltage"`, in other variables."""
+    return network.convention == "voltage" or jnp.all(network.tau == network.tau[0])

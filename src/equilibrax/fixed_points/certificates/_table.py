@@ -24,7 +24,7 @@ from ..stepping import in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of
 from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, margin
 from ._ellipsoids import Ellipsoid, solve_lyapunov
-from ._global import GlobalStability
+from ._global import is_alike, symmetric_part
 from ._spectrum import spectral_abscissa
 
 
@@ -41,7 +41,7 @@ class ChamberTable(AbstractCertificate):
 
     settling: ClassVar[tuple[float, float, float]] = (0.7, 1 / 10, 1 / 100)
     early: ClassVar[float] = 0.05  # small networks are quick
-    abscissas_are_free: ClassVar[bool] = True
+    bounds_are_exact: ClassVar[bool] = True
 
     inverse: Float[Array, "n n sets"]  # -M^-1, so that x* = inverse @ q
     metric: Float[Array, "n n sets"]  # P
@@ -49,7 +49,7 @@ class ChamberTable(AbstractCertificate):
     reach: Float[Array, "n sets"]  # c_j J^-1 P^-1 J^-T c_j'
     spectral: Float[Array, " sets"]  # the spectral abscissa of J
     trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
-    globally: GlobalStability
+    always: Bool[Array, ""]  # whether every trajectory converges
 
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
         """Tabulate; a chamber traps only where the abscissa is below -`band`."""
@@ -61,7 +61,11 @@ class ChamberTable(AbstractCertificate):
         jacobian = matrix / network.tau[:, None]
         self.spectral = jax.vmap(spectral_abscissa)(jacobian)
         hopeful = self.spectral < -band
-        ellipsoid = jax.vmap(solve_lyapunov)(jacobian + band * eye, hopeful)
+        # One more matrix says whether the network is globally stable (`_global`).
+        matrices = jnp.concatenate([jacobian + band * eye, symmetric_part(network, band)[None]])
+        ellipsoids = jax.vmap(solve_lyapunov)(matrices, jnp.append(hopeful, True))
+        ellipsoid, last = (jax.tree.map(lambda a, k=k: a[k], ellipsoids) for k in (slice(-1), -1))
+        self.always = last.proven & is_alike(network)
         # -J^-1, by Newton's iteration from what is within |exp(t J)| < 1 of it.
         back = jax.lax.fori_loop(
             0, 8, lambda _, x: x @ (2 * eye + jacobian @ x), ellipsoid.integral
@@ -73,7 +77,6 @@ class ChamberTable(AbstractCertificate):
         self.trapping = ellipsoid.proven & jnp.all(jnp.isfinite(reach), axis=1)
         self.inverse, self.metric = jnp.moveaxis(back, 0, -1), jnp.moveaxis(ellipsoid.p, 0, -1)
         self.size, self.reach = jnp.trace(self.metric), reach.T
-        self.globally = GlobalStability(network, band)
 
     def point(
         self, network: RateNetwork, sigma: Bool[Array, "n lanes"], i: Float[Array, "n lanes"]
@@ -89,7 +92,7 @@ class ChamberTable(AbstractCertificate):
 
     @property
     def convergent(self):
-        return self.globally.convergent
+        return self.always
 
     def prove(self, network, x, inputs, queue):
         lanewise: Any = in_lanes(network)

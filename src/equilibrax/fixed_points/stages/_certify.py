@@ -25,9 +25,10 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     proof = certificate.prove(network, state.x, inputs, queue)
     near = jax.vmap(is_near)(state.x, proof.point, state.scale)
     resting = phase.judged & (state.stop == StopReason.AT_REST) & proof.stable & near
+    abscissa = {"abscissa": proof.bound} if certificate.bounds_are_exact else {}
     return state.ended(
-        state.pending & (proof.reached | resting),
-        Outcome.STABLE, x=proof.point, evidence=proof.evidence, abscissa_bound=proof.bound,
+        state.pending & (proof.reached | resting), Outcome.STABLE,
+        x=proof.point, evidence=proof.evidence, abscissa_bound=proof.bound, **abscissa,
     )  # fmt: skip
 
 

@@ -1,11 +1,9 @@
 """Integration: every moving trajectory, until it is slow, escapes or the phase ends."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ...networks import is_threshold_linear
 from .._phases import Phase
@@ -19,31 +17,29 @@ class Packed(eqx.Module):
     """The numbers that integration changes, in one array, so that a row moves in one piece: the
     state's components, then the named numbers."""
 
-    columns: Float[Array, "columns m"]
+    rows: Float[Array, "m columns"]
 
     NAMES = ("scale", "time", "dt", "num_steps", "stop", "speed")
 
     @classmethod
-    def of(cls, x: Float[Array, "n m"], **named: Array) -> "Packed":
+    def of(cls, x: Float[Array, "m n"], **named: Array) -> "Packed":
         """Pack the state's components and the numbers of these names."""
-        numbers = [named[name].astype(x.dtype) for name in cls.NAMES]
-        return cls(jnp.concatenate([x, jnp.stack(numbers)]))
+        return cls(jnp.column_stack([x, *[named[name].astype(x.dtype) for name in cls.NAMES]]))
 
     @property
-    def x(self) -> Float[Array, "n m"]:
+    def x(self) -> Float[Array, "m n"]:
         """The state's components."""
-        return self.columns[: -len(self.NAMES)]
+        return self.rows[:, : -len(self.NAMES)]
 
     def __getitem__(self, name: str) -> Float[Array, " m"]:
-        return self.columns[self.NAMES.index(name) - len(self.NAMES)]
+        return self.rows[:, self.NAMES.index(name) - len(self.NAMES)]
 
 
 class InFlight(eqx.Module):
-    """The trajectories in all lanes, between two visits of the queue."""
+    """The trajectories in all lanes, and why those that have stopped did."""
 
-    packed: Packed
-    i: Float[Array, "k lanes"]
-    memory: Any  # of the stepper
+    lanes: StepperState
+    stop: Int[Array, " lanes"]
 
 
 def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
@@ -59,13 +55,13 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     tolerances = phase.tolerances
 
     def load(rows_of: Float[Array, "m columns"], rows) -> InFlight:
-        packed = Packed(rows_of.at[rows].get(mode="clip").T)
-        i = inputs.at[rows].get(mode="clip").T
-        first, memory = stepper.init(packed.x, i, tolerances.of_steps(packed["scale"]))
+        packed = Packed(rows_of.at[rows].get(mode="clip"))
+        x, scale, i = packed.x.T, packed["scale"], inputs.at[rows].get(mode="clip").T
+        first, memory = stepper.init(x, i, tolerances.of_steps(scale))
         dt = jnp.where(packed["dt"] > 0, packed["dt"], first)
-        none = jnp.zeros_like(dt)
-        numbers = {name: packed[name] for name in Packed.NAMES} | {"dt": dt, "stop": none}
-        return InFlight(Packed.of(packed.x, **numbers), i, memory)
+        num_steps = packed["num_steps"].astype(jnp.int32)
+        lanes = StepperState(x, i, scale, packed["time"], dt, num_steps, memory)
+        return InFlight(lanes, jnp.full(len(rows), StopReason.NONE, jnp.int32))
 
     def step(_, carry):
         lanes, running, stop = carry
@@ -89,30 +85,26 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
         return jnp.abs(lanewise.tau * stepper.velocity(lanes.memory, lanes.x, lanes.i))
 
     def advance(flying: InFlight, running):
-        packed = flying.packed
-        lanes = StepperState(
-            packed.x, flying.i, packed["scale"], packed["time"], packed["dt"],
-            packed["num_steps"].astype(jnp.int32), flying.memory,
-        )  # fmt: skip
-        start = (lanes, running, packed["stop"].astype(jnp.int32))
+        start = (flying.lanes, running, flying.stop)
         lanes, running, stop = jax.lax.fori_loop(0, STEPS_PER_VISIT, step, start)
-        packed = Packed.of(
-            lanes.x, scale=lanes.scale, time=lanes.time, dt=lanes.dt, num_steps=lanes.num_steps,
-            stop=stop, speed=jnp.max(speed_of(lanes), axis=0),
-        )  # fmt: skip
-        return InFlight(packed, lanes.i, lanes.memory), running
+        return InFlight(lanes, stop), running
 
     def store(rows_of, rows, flying: InFlight):
-        return rows_of.at[rows].set(flying.packed.columns.T, mode="drop")
+        lanes = flying.lanes
+        packed = Packed.of(
+            lanes.x.T, scale=lanes.scale, time=lanes.time, dt=lanes.dt, num_steps=lanes.num_steps,
+            stop=flying.stop, speed=jnp.max(speed_of(lanes), axis=0),
+        )  # fmt: skip
+        return rows_of.at[rows].set(packed.rows, mode="drop")
 
-    packed = Packed.of(state.x.T, **{name: getattr(state, name) for name in Packed.NAMES})
+    packed = Packed.of(state.x, **{name: getattr(state, name) for name in Packed.NAMES})
     lanes = flow.num_lanes(network, len(inputs))
-    packed = Packed(run_lanes(queue, lanes, load, advance, store, packed.columns.T).T)
+    packed = Packed(run_lanes(queue, lanes, load, advance, store, packed.rows))
     changed = Packed.NAMES[1:]
     return eqx.tree_at(
         lambda state: [state.x, *[getattr(state, name) for name in changed]],
         state,
-        [packed.x.T, *[packed[name].astype(getattr(state, name).dtype) for name in changed]],
+        [packed.x, *[packed[name].astype(getattr(state, name).dtype) for name in changed]],
     )
 
 
