@@ -83,6 +83,33 @@ def test_saddles_are_refused(n, transfer, level):
     assert (exact > 0.2).all()
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_on_a_threshold_both_sides_are_judged(convention, level):
+    """The last neuron hears nobody and is exactly on its threshold: silent, its eigenvalue is -1,
+    and active, its own weight less 1."""
+    n, rng = 14, np.random.default_rng(3)
+    for own, outcome in ((0.5, Outcome.STABLE), (2.0, Outcome.MARGINAL)):
+        weights = 0.3 * rng.normal(size=(n, n)) / np.sqrt(n)
+        weights[-1, :-1], weights[-1, -1] = 0, own
+        network = eqb.RateNetwork(weights, convention=convention)
+        inputs = jnp.asarray(rng.uniform(-1, 1, (40, n))).at[:, -1].set(0.0)
+        found = eqb.find_fixed_points(network, inputs, method=Flow(evidence=level))
+        assert found.outcome.tolist() == [outcome] * 40
+        kind = Evidence.PROBED if level == "probe" and own < 1 else Evidence.SPECTRUM
+        assert found.evidence.tolist() == [kind] * 40
+        active = jax.vmap(network.drive)(found.state, inputs)[:, :-1] > 0
+        worst = [
+            np.linalg.eigvals(weights[np.ix_(here, here)] - np.eye(here.sum())).real.max()
+            for here in np.append(np.asarray(active), np.ones((40, 1), bool), axis=1)
+        ]
+        if outcome == Outcome.STABLE:
+            assert (np.asarray(found.abscissa_bound) >= np.asarray(worst) - 1e-12).all()
+            assert (np.asarray(found.abscissa_bound) < 0).all()
+            # Products were enough: no spectrum was computed.
+            assert np.isnan(np.asarray(found.abscissa)).all() == (level != "spectrum")
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_power_of_norm_one_proves_nothing(dtype):
     n, rng = 12, np.random.default_rng(0)

@@ -70,7 +70,7 @@ within `ALIKE`: it may still be approaching a cycle."""
 
 ALIKE = 0.05
 
-CONTRACTED = 0.5
+CONTRACTED = 0.7
 """Norm of a power of B = I + h J at which squaring ends: below one, stability is proven; this far
 below, few passes give the fixed point."""
 

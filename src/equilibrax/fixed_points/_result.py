@@ -91,7 +91,7 @@ class Evidence(enum.IntEnum):
     | `PROVEN`        | proven                        | proven, from the last point on          |
     | `STABLE_PROVEN` | proven                        | it rests beside the point               |
     | `PROBED`        | but for a probability of 1e-9 | it is slow, and far from all thresholds |
-    | `SPECTRUM`      | by computed eigenvalues       | it rests beside the point               |
+    | `SPECTRUM`      | by its spectrum               | it rests beside the point               |
     | `NONE`          | no fixed point was found      | -                                       |
 
     - *PROVEN* rests on an ellipsoid around the fixed point of a threshold-linear network: it lies
@@ -104,7 +104,8 @@ class Evidence(enum.IntEnum):
       network, every drive is nearer to its value at the point than to zero, by a factor of four;
       other trajectories rest beside it.
     - *SPECTRUM* rests on the spectral abscissa at the polished point, which has the verdict's sign
-      beyond the marginal band, or is within it.
+      beyond the marginal band, or is within it. On a threshold it is that of the Jacobians on both
+      sides, whose spectra alone are no proof; they may be bounded as for a proof.
 
     **Example:**
 

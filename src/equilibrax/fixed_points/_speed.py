@@ -48,7 +48,7 @@ def matrix_sizes(n: int) -> list[int]:
 
 def block_rows(n: int) -> int:
     """Rows whose active blocks of n neurons are worked out at a time."""
-    return max(4 if n > 256 else 16, min(2**16 // n**2, 256))
+    return max(4, min(2**16 // n**2, 256))
 
 
 def proof_bytes(n: int, itemsize: int) -> int:

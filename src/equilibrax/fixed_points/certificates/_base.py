@@ -42,6 +42,11 @@ class Proof(eqx.Module):
         return self.evidence <= Evidence.STABLE_PROVEN
 
     @property
+    def judged(self) -> Bool[Array, " m"]:
+        """Where there is any evidence that the point is a stable fixed point."""
+        return self.evidence != Evidence.NONE
+
+    @property
     def reached(self) -> Bool[Array, " m"]:
         """Where the trajectory is known to converge to the point."""
         return (self.evidence == Evidence.PROVEN) | (self.evidence == Evidence.PROBED)

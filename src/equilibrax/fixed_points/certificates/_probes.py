@@ -127,12 +127,13 @@ class Probes(AbstractCertificate):
         bound = bound_in(wanted, sigma)
         stable = wanted & (bound < -self.band)
         if linear:
-            room, slack = distance_to_thresholds(lanewise, sigma, bound, point, i)
+            room, slack, _ = distance_to_thresholds(lanewise, sigma, bound, point, i)
             u = lanewise.drive(point, i)
             moved = jnp.abs(u - lanewise.drive(x, i))
             # On a threshold both sides have to be stable.
             border = jnp.abs(u) <= 2 * slack
-            stable &= jnp.all(border | ((room > 0) & (moved < AHEAD * room)), axis=0)
+            there = jnp.where(border, moved <= NEAR_COMPONENT * size, moved < AHEAD * room)
+            stable &= jnp.all(there, axis=0)
             other = bound_in(stable & jnp.any(border, axis=0), sigma ^ border)
             bound = jnp.where(jnp.any(border, axis=0), jnp.maximum(bound, other), bound)
             stable &= bound < -self.band

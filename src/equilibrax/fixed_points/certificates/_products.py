@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork
 from .._accuracy import CONFINED, MOST_EULER_STEPS, MOST_PASSES, RESIDUE
+from .._result import Evidence
 from .._speed import block_rows
 from ..stepping import Queue, in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
@@ -138,17 +139,41 @@ class ActiveBlocks(AbstractCertificate):
         """What is proven of trajectories at x, which have at most `size` active neurons."""
         lanewise = in_lanes(network)
         sigma = lanewise.drive(x, i) > 0
-        block = Block(network, size, sigma)
-        powers = Powers(block.step_matrix(self.step), self.step, self.growth, wanted)
-        target = fixed_point(lanewise, block, powers, i)
-        room, hidden = distance_to_thresholds(lanewise, sigma, powers.bound, target, i)
-        stable = wanted & (powers.bound < -self.globally.band) & jnp.all(room > 0, axis=0)
-        d = x - target
-        d += jnp.sign(d) * hidden
-        trapped = stay(lanewise, block, powers, self.step, d, room, stable & ~self.convergent)
-        trapped = stable & (trapped | self.convergent)
-        bound = jnp.maximum(powers.bound, silent_abscissa(network, sigma))
-        return Proof(evidence_of(stable, trapped), target.T, bound)
+
+        def unfinished(carry):
+            k, border, _ = carry
+            return (k == 0) | ((k == 1) & jnp.any(border))
+
+        def one_side(carry):
+            k, border, before = carry
+            first, divided = k == 0, jnp.any(border, axis=0)
+            here = sigma ^ border
+            asked = wanted & (first | (divided & (jnp.sum(here, axis=0) <= size)))
+            block = Block(network, size, here)
+            powers = Powers(block.step_matrix(self.step), self.step, self.growth, asked)
+            target = fixed_point(lanewise, block, powers, i)
+            bound = jnp.maximum(powers.bound, silent_abscissa(network, here))
+            room, slack, hidden = distance_to_thresholds(lanewise, here, powers.bound, target, i)
+            hurwitz = asked & (powers.bound < -self.globally.band)
+            inside = jnp.all(room > 0, axis=0)
+            stable = first & hurwitz & inside
+            d = x - target
+            d += jnp.sign(d) * hidden
+            trapped = stay(lanewise, block, powers, self.step, d, room, stable & ~self.convergent)
+            trapped = stable & (trapped | self.convergent)
+            # On a threshold both sides have to be Hurwitz.
+            on = jnp.abs(room + slack) <= 2 * slack
+            border = on & (first & hurwitz & ~inside & jnp.all(on | (room > 0), axis=0))
+            evidence = jnp.where(hurwitz & divided, Evidence.SPECTRUM, before.evidence)
+            evidence = jnp.where(first, evidence_of(stable, trapped), evidence)
+            proof = Proof(
+                evidence.astype(jnp.int8), jnp.where(first, target.T, before.point),
+                jnp.where(first, bound, jnp.fmax(bound, before.bound)),
+            )  # fmt: skip
+            return k + 1, border, proof
+
+        start = (jnp.zeros((), jnp.int32), jnp.zeros_like(sigma), Proof.of_nothing(x.T))
+        return jax.lax.while_loop(unfinished, one_side, start)[2]
 
 
 def euler_step(network: RateNetwork) -> tuple[Scalar, Scalar]:
@@ -259,9 +284,9 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
 
 def distance_to_thresholds(
     network: RateNetwork, sigma: Bool[Array, "n rows"], bound: PerRow, x: Lanes, i: Lanes
-) -> tuple[Lanes, Lanes]:
+) -> tuple[Lanes, Lanes, Lanes]:
     """How far each u_j lies on its own side of zero at the chamber's point, less what rounding
-    could hide; and how far rounding may have left the computed point x from the true one.
+    could hide; that; and how far rounding may have left the computed point x from the true one.
 
     That is the rounding of tau dx/dt, times the longest time constant that the bound on the
     abscissa allows, in units of the fastest. `network` is `in_lanes`.
@@ -273,7 +298,7 @@ def distance_to_thresholds(
     terms = weights @ sources + size + jnp.abs(i)
     hidden = unit * jnp.maximum(1, -1 / (bound * jnp.min(network.tau))) * terms
     slack = hidden + unit * size if voltage else weights @ hidden + unit * terms
-    return jnp.where(sigma, u, -u) - slack, hidden
+    return jnp.where(sigma, u, -u) - slack, slack, hidden
 
 
 def stay(

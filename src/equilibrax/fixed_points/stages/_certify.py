@@ -24,7 +24,7 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     network, certificate, inputs = problem.network, problem.certificate, problem.inputs
     proof = certificate.prove(network, state.x, inputs, queue)
     near = jax.vmap(is_near)(state.x, proof.point, state.scale)
-    resting = phase.judged & (state.stop == StopReason.AT_REST) & proof.stable & near
+    resting = phase.judged & (state.stop == StopReason.AT_REST) & proof.judged & near
     abscissa = {"abscissa": proof.bound} if certificate.bounds_are_exact else {}
     return state.ended(
         state.pending & (proof.reached | resting), Outcome.STABLE,
