@@ -6,11 +6,13 @@
   event at 1e-4 and 1e-5, and `find_fixed_points` with each level of evidence, float32; microseconds
   an input, medians over the repeats, after compilation. The states are compared first.
 - Random networks of all three conventions, many of them near the edge of stability or strongly
-  non-normal: every row said to be stable is checked by LAPACK's eigenvalues in float64.
+  non-normal: every row said to be stable is checked by LAPACK's eigenvalues in float64, and some of
+  their trajectories are followed by LSODA at a relative tolerance of 1e-9.
 """
 
 import dataclasses
 import statistics
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,9 @@ import equilibrax as eqb
 from equilibrax import Evidence, Flow
 from equilibrax._files import write_json
 from equilibrax.commands.benchmark import hardware, timed
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from oracles import lsoda
 
 
 def gaussian(n: int, radius: float) -> eqb.RateNetwork:
@@ -62,10 +67,12 @@ class EvidenceCosts:
     """Timed runs, of which the median counts."""
     levels: tuple[str, ...] = ("default", "proof")
     """Levels of evidence."""
-    networks: int = 90
+    networks: int = 1000
     """Random networks whose evidence is checked."""
     inputs: int = 1000
     """Inputs to each of them."""
+    followed: int = 2
+    """Trajectories of each of them that LSODA follows, too."""
 
     def run(self) -> None:
         """Measure, print and write JSON."""
@@ -124,9 +131,10 @@ class EvidenceCosts:
     def truth(self) -> dict:
         """Rows said to be stable, by kind; how many of them are not; bounds that do not hold."""
         rng = np.random.default_rng(0)
-        said, wrong, low = Counter(), Counter(), 0
+        said, wrong, low, followed = Counter(), Counter(), 0, 0
+        elsewhere: list[dict] = []
         for k in range(self.networks):
-            n = int(rng.choice([5, 12, 30]))
+            n = int(rng.choice([2, 5, 12, 20, 50]))
             convention = ("voltage", "activity", "recurrent")[k % 3]
             level = (None, "proof", "probe")[k // 3 % 3]
             network = random_network(rng, n, convention)
@@ -141,8 +149,20 @@ class EvidenceCosts:
                 said[Evidence(int(kind)).name] += 1
                 wrong[Evidence(int(kind)).name] += int(abscissa >= 0)
             low += int((np.asarray(found.abscissa_bound)[stable] < abscissas - slack).sum())
+            for j in stable[: self.followed]:
+                state, kind = np.asarray(found.state[j]), Evidence(int(found.evidence[j])).name
+                end = lsoda(network, inputs[j], rtol=1e-9, atol=1e-11).y[:, -1]
+                followed += 1
+                if np.abs(end - state).max() > 1e-3 * (1 + np.abs(state).max()):
+                    elsewhere.append({"network": k, "input": int(j), "n": n, "evidence": kind})
+            if k % 20 == 19:
+                print(f"{k + 1} networks: {dict(said)}; wrong: {dict(wrong)}", flush=True)
         print(f"said to be stable: {dict(said)}; wrong: {dict(wrong)}; bounds too low: {low}")
-        return {"networks": self.networks, "said": said, "wrong": wrong, "bounds too low": low}
+        print(f"of {followed} trajectories LSODA ends elsewhere in {elsewhere}", flush=True)
+        return {
+            "networks": self.networks, "inputs": self.inputs, "said": said, "wrong": wrong,
+            "bounds too low": low, "followed by LSODA": followed, "elsewhere": elsewhere,
+        }  # fmt: skip
 
 
 def random_network(rng: np.random.Generator, n: int, convention) -> eqb.RateNetwork:

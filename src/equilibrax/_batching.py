@@ -5,6 +5,7 @@ of batch; rows on an accelerator never leave it.
 """
 
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,20 +40,42 @@ def cut(rows: Any, span: tuple[int, int], size: int, device: Device) -> Any:
     return jax.device_put(jnp.pad(rows[first:stop], fill, constant_values=jnp.nan), device)
 
 
-def concatenated(parts: Sequence[Any]) -> Any:
+class Collected:
+    """One pytree of NumPy's arrays of so many rows, which workers fill part by part: chunks give
+    their memory back as they end."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.columns: list[np.ndarray] = []
+        self.structure: Any = None
+        self._beginning = threading.Lock()
+
+    def store(self, rows: slice | np.ndarray, part: PyTree) -> None:
+        """Write these rows."""
+        leaves, structure = jax.tree.flatten(part)
+        with self._beginning:
+            if self.structure is None:
+                self.columns = [np.empty((self.count, *a.shape[1:]), a.dtype) for a in leaves]
+                self.structure = structure
+        for column, leaf in zip(self.columns, leaves, strict=True):
+            column[rows] = leaf
+
+    @property
+    def whole(self) -> Any:
+        """All rows."""
+        return jax.tree.unflatten(self.structure, self.columns)
+
+
+def concatenated(parts: Sequence[PyTree]) -> Any:
     """One pytree, from pytrees of consecutive rows; of NumPy's arrays, if theirs are."""
-    columns, structure = [], jax.tree.structure(parts[0])
-    rows = [jax.tree.leaves(part) for part in parts]
-    del parts
-    for _ in range(structure.num_leaves):
-        # Column by column: the parts of one can go before the next one is copied.
-        column = [leaves.pop(0) for leaves in rows]
-        if isinstance(column[0], np.ndarray):
-            columns.append(np.concatenate(column))
-        else:
-            home = next(iter(column[0].devices()))
-            columns.append(jnp.concatenate([jax.device_put(part, home) for part in column]))
-    return jax.tree.unflatten(structure, columns)
+
+    def whole(*columns: Any) -> Any:
+        if isinstance(columns[0], np.ndarray):
+            return np.concatenate(columns)
+        home = next(iter(columns[0].devices()))
+        return jnp.concatenate([jax.device_put(column, home) for column in columns])
+
+    return jax.tree.map(whole, *parts)
 
 
 def joined(parts: Sequence[PyTree], device: Device, batch: tuple[int, ...] | None = None) -> PyTree:

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from .._batching import at_home, concatenated, cut, first_rows, joined, spans
+from .._batching import Collected, at_home, concatenated, cut, first_rows, joined, spans
 from .._devices import put, rows_over
 from .._progress import progress_bar
 from .._types import Device
@@ -186,35 +186,36 @@ def settle_rows(
     What is left of all chunks fills few chunks anew. On an accelerator nothing is left: rows had to
     come to the host.
     """
-    to_end = any(device.platform != "cpu" for device in workers)
+    found = Collected(count)
+
+    def to_end(span: tuple[int, int], device: Device):
+        chunk = settler.run(chunk_of(span, device), settler.plan)
+        return settler.finish(chunk, span[1] - span[0])
 
     def begin(span: tuple[int, int], device: Device):
-        chunk = settler.run(chunk_of(span, device), settler.plan if to_end else settler.first)
-        found = settler.finish(chunk, span[1] - span[0])
-        if to_end:
-            return found, ()
+        chunk = settler.run(chunk_of(span, device), settler.first)
+        found.store(slice(*span), settler.finish(chunk, span[1] - span[0]))
         rows, columns = chunk.pending, jax.tree.leaves((chunk.problem.inputs, chunk.state))
-        return found, (rows + span[0], *(np.asarray(a)[rows] for a in columns))
+        return rows + span[0], *(np.asarray(a)[rows] for a in columns)
 
     def go_on(span: tuple[int, int], device: Device):
-        inputs, *state = (column[slice(*span)] for column in left)
+        rows, inputs, *state = (column[slice(*span)] for column in left)
         chunk = settler.resume(inputs, jax.tree.unflatten(structure, state), device)
-        return settler.finish(settler.run(chunk, settler.rest), len(inputs))
+        chunk = settler.run(chunk, settler.rest)
+        found.store(rows, settler.finish(chunk, len(rows)))
+
+    def report(span: tuple[int, int], _: Any) -> None:
+        update(span[1] - span[0])
 
     whole = spans(count, settler.size, settler.lanes)
-    parts = in_parallel(begin, whole, workers, lambda span, _: update(span[1] - span[0]))
-    found = concatenated([part for part, _ in parts])
-    if to_end:
-        return found
-    rows, *left = map(np.concatenate, zip(*[left for _, left in parts], strict=True))
+    if any(device.platform != "cpu" for device in workers):
+        return concatenated(in_parallel(to_end, whole, workers, report))
+    pending = in_parallel(begin, whole, workers, report)
+    left = [np.concatenate(columns) for columns in zip(*pending, strict=True)]
     structure = jax.tree.structure(blank_state(1, 1, float))
-    if rows.size:
-        late = concatenated(
-            in_parallel(go_on, spans(len(rows), settler.size, settler.lanes), workers)
-        )
-        for column, new in zip(jax.tree.leaves(found), jax.tree.leaves(late), strict=True):
-            column[rows] = new
-    return found
+    if len(left[0]):
+        in_parallel(go_on, spans(len(left[0]), settler.size, settler.lanes), workers)
+    return found.whole
 
 
 def settler_for(

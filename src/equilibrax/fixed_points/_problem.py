@@ -36,7 +36,7 @@ def as_problem(network: Any, inputs: Any, x0: Any) -> Arguments:
             _checks.fail("x0", f"broadcast to shape {shape}", f"has shape {x0.shape}")
     network, inputs = network.astype(dtype), inputs.astype(dtype)
     if not isinstance(network, RateNetwork):
-        check_vector_field("network", network, inputs.shape[-1])
+        network = check_vector_field("network", network, inputs.shape[-1])
     return network, inputs, x0
 
 

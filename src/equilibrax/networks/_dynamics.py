@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, Float
 
 from .. import _checks
@@ -161,21 +162,45 @@ def as_dynamics(
     )
 
 
-def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -> None:
-    """Require a vector field from n components and `num_inputs` inputs to n components.
+def check_vector_field(
+    name: str, dynamics: AbstractDynamics, num_inputs: int
+) -> AbstractDynamics:
+    """Require an autonomous vector field from n components and `num_inputs` inputs to n components.
+
+    A plain function may close over traced arrays: in the dynamics returned they are leaves.
 
     **Raises:** `ValueError` or `TypeError`, by tracing alone.
     """
     n, dtype = dynamics.num_neurons, dynamics.dtype
     place = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((), (n,), (num_inputs,))]
     try:
-        out = eqx.filter_eval_shape(dynamics.vector_field, *place)
+        program, out = jax.make_jaxpr(dynamics.vector_field, return_shape=True)(*place)
     except Exception as error:
         must = f"take a state of shape ({n},) and an input of shape ({num_inputs},)"
-        _checks.fail(f"{name}.vector_field", must, f"calling it failed: {error}")
+        without = "" if num_inputs != n else "; without `x0` a state is as long as an input"
+        _checks.fail(f"{name}.vector_field", must, f"calling it failed: {error}{without}")
     if not isinstance(out, jax.ShapeDtypeStruct) or out.shape != (n,):
         shape = f"shape {out.shape}" if isinstance(out, jax.ShapeDtypeStruct) else f"{out!r}"
-        _checks.fail(f"{name}.vector_field", f"return an array of shape ({n},)", f"returns {shape}")
+        without = "" if num_inputs != n else "; if the state is not as long as an input, pass `x0`"
+        must = f"return an array of shape ({n},)"
+        _checks.fail(f"{name}.vector_field", must, f"returns {shape}{without}")
     if out.dtype != dtype:
         must = f"keep the dtype {dtype} of state and input"
         _checks.fail(f"{name}.vector_field", must, f"returns {out.dtype}", TypeError)
+    if dce_jaxpr(program.jaxpr, [True])[1][0]:
+        _checks.fail(
+            f"{name}.vector_field",
+            "be a function of x and i alone, since only such dynamics have fixed points",
+            "depends on t; fix the time, or pass what varies with it as the input",
+        )
+    own = {id(leaf) for leaf in jax.tree.leaves(dynamics)}
+    if all(_checks.is_concrete(a) or id(a) in own for a in program.consts):
+        return dynamics
+    if not isinstance(dynamics, PlainDynamics):
+        _checks.fail(
+            f"{name}.vector_field",
+            "have all traced arrays among the fields of its class",
+            "closes over others, whose derivatives would be lost",
+        )
+    function = eqx.filter_closure_convert(dynamics.function, *place)
+    return eqx.tree_at(lambda plain: plain.function, dynamics, function)

@@ -15,7 +15,7 @@ from .._progress import progress_bar
 from ..fixed_points import Flow, Outcome
 from ..fixed_points._flow import as_flow
 from ..fixed_points._result import add_counts, counts_of, in_words
-from ..networks import AbstractDynamics, as_dynamics
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field
 from ._inputs import AbstractInputs
 from ._sampler import Sampler, keep_stable
 
@@ -144,6 +144,8 @@ def as_plan(network: Any, inputs: Any, method: Any) -> tuple[AbstractDynamics, F
         must = "be a distribution of inputs such as eqb.UniformCube(-1, 1)"
         _checks.fail("inputs", must, f"is {inputs!r}", TypeError)
     inputs.check(network.num_inputs)
+    if not isinstance(network, RateNetwork):
+        network = check_vector_field("network", network, network.num_inputs)
     # What is not returned need not be known.
     return network, dataclasses.replace(as_flow(method), abscissa=False)
 
