@@ -29,7 +29,7 @@ from equilibrax._files import write_json
 from equilibrax.commands.benchmark import hardware, timed
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from oracles import lsoda
+from oracles import lsoda  # pyright: ignore
 
 
 def gaussian(n: int, radius: float) -> eqb.RateNetwork:

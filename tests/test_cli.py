@@ -103,6 +103,11 @@ def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("equilibrax: m.onnx exists")
     assert told[1] == "equilibrax: name a file with --onnx, --stablehlo, or both"
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["export", "--model", "m", "--onnx", "other.onnx"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("equilibrax: ONNX needs onnx: pip install")
     stream = ["train", "--samples", "pairs", "--out", "s", "--stream", "--steps", "300"]
     cli.main([*stream, "--checkpoints", "steps", "--every", "100"])
     assert "mean squared error of the last 100 batches" in capsys.readouterr().out

@@ -174,6 +174,42 @@ def test_a_branch_point_of_a_symmetric_unit():
     np.testing.assert_allclose(branch.state, 0, atol=1e-12)
 
 
+def test_a_branch_point_of_a_symmetric_ring():
+    """n tanh units with cosine weights 2 p / n cos(a - b): two eigenvalues p - 1 cross at once."""
+    n = 12
+    angle = 2 * np.pi * np.arange(n) / n
+    weights = jnp.asarray(2 / n * np.cos(angle[:, None] - angle))
+    branch = eqb.follow_branch(
+        lambda p: eqb.RateNetwork(p * weights, transfer=eqb.tanh), jnp.zeros(n), 0.5, 1.5
+    )
+    assert [point.kind for point in branch.points] == ["branch"]
+    assert branch.points[0].parameter == pytest.approx(1.0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"),
+    [
+        (lambda p: lambda t, x, i: p * x - x**3, "branch"),
+        (lambda p: lambda t, x, i: p - x**2, "fold"),
+    ],
+)
+def test_a_pitchfork_met_from_its_side_is_not_a_fold(field, kind):
+    """Both curves turn at p = 0; through that of the pitchfork another one passes."""
+    branch = eqb.follow_branch(field, jnp.zeros(1), 1.0, -1.0, x0=jnp.ones(1))
+    assert [point.kind for point in branch.points] == [kind]
+    assert branch.points[0].parameter == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_conserved_sum_is_named():
+    """x1 + x2 never changes: there is a line of fixed points, to which any `x0` may belong."""
+
+    def field(p):
+        return lambda t, x, i: jnp.stack([x[1] - p * x[0], p * x[0] - x[1]])
+
+    with pytest.raises(ValueError, match="where a sum is conserved, leave one component out"):
+        eqb.follow_branch(field, jnp.zeros(2), 1.0, 2.0, x0=jnp.asarray([0.5, 0.5]))
+
+
 def test_borders_of_a_threshold_linear_network():
     """Two neurons, x1 = i1 - w x2+, x2 = p - w x1+ with w = 1/2, i1 = 1: neuron 2 comes in at
     p = 1/2 with slope 1 / (1 - w^2), and neuron 1 leaves where its state is 1 - p / 2 = 0."""

@@ -279,6 +279,8 @@ def test_places_that_are_none(tmp_path):
     for path in (tmp_path / "file", folder):
         with pytest.raises(ValueError, match="is not a store of samples"):
             eqb.open_samples(path)
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        sample(tmp_path / os.fsdecode(b"\xff\xfe"))
     with pytest.raises(ValueError, match="`n`"):
         sample(tmp_path / "empty", n=0)
     with pytest.raises(ValueError, match="power of two"):

@@ -37,6 +37,9 @@ def floating(name: str, value: Any) -> Array:
         fail(name, "be a real number or a floating-point array", f"is {value!r}", TypeError)
     if isinstance(value, (int, float)):
         return jnp.asarray(value, dtype=jnp.result_type(float))
+    if hasattr(value, "todense"):
+        must = "be a dense array; `.todense()` makes it one"
+        fail(name, must, f"is sparse, a {type(value).__name__}", TypeError)
     if not hasattr(value, "dtype"):
         try:
             value = np.asarray(value)

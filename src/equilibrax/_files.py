@@ -36,9 +36,22 @@ ALLOW = "overwrite=True (--force on the command line) writes there all the same"
 """Advice in messages about existing files."""
 
 
+def checked_path(path: str | os.PathLike) -> Path:
+    """The path, which has to be UTF-8 for the libraries that write files.
+
+    **Raises:** `ValueError` otherwise.
+    """
+    path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path!r} is not UTF-8: choose a path that is") from error
+    return path
+
+
 def check_absent(path: str | os.PathLike, overwrite: bool, *, folder: bool = False) -> None:
     """Raise unless a file, or a `folder`, may be written to `path`."""
-    path = Path(path)
+    path = checked_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
     if path.is_dir() and not folder:

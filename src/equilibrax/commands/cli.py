@@ -590,7 +590,9 @@ def main(args: list[str] | None = None) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     try:
         command.run()
-    except (ValueError, TypeError, OSError, EOFError, OverflowError, BadZipFile) as error:
+    except (
+        ValueError, TypeError, OSError, ImportError, EOFError, OverflowError, BadZipFile
+    ) as error:  # fmt: skip
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
         print(f"equilibrax: {' '.join(reason.split())}{where}", file=sys.stderr)

@@ -62,8 +62,9 @@ def basins(
     - `x0`: the starts, shape `(..., n)`: a grid for a figure, or random starts for shares p with a
       standard error of sqrt(p (1 - p) / count).
     - `method`: a `Flow`.
-    - `tolerance`: two states are the same fixed point if no component differs by more than
-      this times max(1, |x|); ten times the square root of the rounding unit if absent.
+    - `tolerance`: two states are the same fixed point if no component differs by more than this
+      times the largest |x| that it has in any of them or at the starts; ten times the square root
+      of the rounding unit if absent.
 
     **Returns:** `Basins`.
 
@@ -92,7 +93,7 @@ def basins(
     if tolerance is None:
         tolerance = 10 * float(np.sqrt(np.finfo(state.dtype).eps))
     tolerance = _checks.number("tolerance", tolerance, above=0.0)
-    first, label = distinct(state, stable, tolerance)
+    first, label = distinct(state, stable, tolerance, np.asarray(starts))
     counts = np.bincount(label[label >= 0], minlength=len(first))
     order = np.argsort(-counts, kind="stable")
     place = np.append(np.argsort(order), -1)
@@ -110,15 +111,19 @@ def basins(
 
 
 def distinct(
-    state: np.ndarray, stable: np.ndarray, tolerance: float
+    state: np.ndarray, stable: np.ndarray, tolerance: float, others: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Index of one row for each distinct fixed point, and for each row the index of its fixed
-    point, or -1 if it is not stable."""
+    point, or -1 if it is not stable. Each component is measured by its largest size in these states
+    and others."""
     label = np.full(len(state), -1)
+    sizes = np.abs(state[stable] if others is None else np.concatenate([state[stable], others]))
+    unit = tolerance * sizes.max(axis=0, initial=0)
+    unit += 16 * np.finfo(state.dtype).eps * unit.max(initial=0) / tolerance
     first, left = [], np.flatnonzero(stable)
     while left.size:
         point = state[left[0]]
-        far = np.abs(state[left] - point) > tolerance * np.maximum(1, np.abs(point))
+        far = np.abs(state[left] - point) > unit
         same = ~far.any(axis=1)
         label[left[same]] = len(first)
         first.append(left[0])

@@ -7,9 +7,10 @@ point z_0 = (x_0, p_0) with unit tangent v, the next point z solves
 
 by Newton's method from z_0 + ds v, so that the curve may turn back in p. Special points are
 
-- *folds*, where dp/ds changes sign;
+- *folds*, where dp/ds changes sign and dF/dz has full rank;
 - *Hopf points*, where a pair of complex eigenvalues of J crosses the imaginary axis;
-- *branch points*, where a real eigenvalue crosses zero and the curve does not turn;
+- *branch points*, where real eigenvalues cross zero and another branch passes through: the curve
+  does not turn, or dF/dz has not full rank, as at a pitchfork that is met from its side;
 - *borders*, where a neuron of a threshold-linear network reaches its threshold. The curve is
   followed in the smooth flow of one chamber up to the border, and in that of the next chamber
   beyond it. Where it turns at a border, the point is a nonsmooth fold, and both are reported.
@@ -276,6 +277,13 @@ class _Continuation:
         blank = CurvePoint(z, along, jnp.zeros_like(x), jnp.zeros_like(x) + 0j, jnp.asarray(True))
         self.here = curve.step(blank, 0.0, self.sigma)
         if not bool(self.here.converged):
+            i = curve.input_of(z[-1])
+            matrix = np.asarray(network.jacobian(x, i) * network.tau[:, None], np.float64)
+            least, most = np.linalg.svd(matrix, compute_uv=False)[[-1, 0]]
+            if not least > 100 * float(jnp.finfo(x.dtype).eps) * most:
+                must = "have an isolated fixed point at `start`; where a sum is conserved, "
+                must += "leave one component out and pass the sum as an input"
+                _checks.fail("network", must, "has a singular Jacobian there")
             _checks.fail(
                 "x0", "be near a fixed point at `start`", "Newton's method did not converge"
             )
@@ -359,7 +367,8 @@ class _Continuation:
         old = self.here
         turned = float(old.tangent[-1]) * float(new.tangent[-1]) < 0
         if turned:
-            self.record("fold", self.locate(lambda point: float(point.tangent[-1]), new)[0])
+            point = self.locate(lambda point: float(point.tangent[-1]), new)[0]
+            self.record("branch" if self.meets_another(point) else "fold", point)
         count = old.num_unstable
         pair = abs(new.num_unstable - count) == 2
         if new.num_unstable == count or (turned and not pair):
@@ -372,6 +381,20 @@ class _Continuation:
         nearest = spectrum[np.argmin(np.abs(np.real(spectrum)))]
         if abs(nearest.imag) > 1e-6 * np.abs(spectrum).max():
             self.record("hopf", point, period=float(2 * np.pi / abs(nearest.imag)))
+        else:
+            # Two real eigenvalues at once, as symmetry brings about.
+            self.record("branch", point)
+
+    def meets_another(self, point: CurvePoint) -> bool:
+        """Whether another branch passes through a point where the curve turns: a pitchfork, met
+        from the side. There dF/dz has more than one null vector, at a fold only the tangent."""
+
+        def values(z):
+            matrix = np.array(jax.jacfwd(self.curve.drift)(z, self.sigma), np.float64)
+            matrix[:, -1] *= self.high - self.low
+            return np.linalg.svd(matrix, compute_uv=False)
+
+        return bool(values(point.z)[-1] < 1e-4 * values(self.points[0].z)[0])
 
     def locate(
         self, test: Callable[[CurvePoint], float], new: CurvePoint

@@ -23,6 +23,7 @@ from ..fixed_points.certificates import (
     has_table,
     margin,
     spectral_abscissa,
+    terms,
 )
 from ..fixed_points.stepping import in_lanes
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
@@ -216,9 +217,10 @@ def _points(network, input, at, place, low, high, method: Flow) -> Points:
         every = jax.device_get(enumerate_fixed_points(network, input))
         state, abscissa = every.state[every.valid], every.abscissa[every.valid]
         active = every.active[every.valid]
-        margins = margin(in_lanes(network), active.T, jnp.asarray(state.T), input[:, None])
+        there = in_lanes(network), active.T, jnp.asarray(state.T), input[:, None]
+        unsure = 8 * jnp.finfo(state.dtype).eps * terms(*there)
         # At a threshold, stability depends on the flow of the neighbouring chamber, too.
-        within = np.all(np.asarray(margins) > 0, axis=0)
+        within = np.all(np.asarray(margin(*there, unsure)[0]) > 0, axis=0)
     else:
         axes = (np.linspace(low[k], high[k], STARTS) for k in (0, 1))
         starts = _on_plane(at, place, np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
@@ -253,10 +255,10 @@ def _newton(network: AbstractDynamics, input, starts):
             better = x + step(x)
             x = jnp.where(jnp.max(jnp.abs(drift(better))) < jnp.max(jnp.abs(drift(x))), better, x)
         # A small residual can also be a local minimum; only at a root is Newton's step small, too.
-        residual = jnp.max(jnp.abs(drift(x)))
+        residual, scale = jnp.abs(drift(x)), jnp.maximum(network.scale(x, input), unit)
         stays = jnp.max(jnp.abs(step(x))) <= unit * jnp.maximum(1, jnp.max(jnp.abs(x)))
-        exact = residual <= unit**2 * network.scale(x, input)
-        good = exact | (stays & (residual <= unit * network.scale(x, input)))
+        exact = jnp.all(residual <= unit**2 * scale)
+        good = exact | (stays & jnp.all(residual <= unit * scale))
         return x, good, jnp.where(good, spectral_abscissa(network.jacobian(x, input)), jnp.nan)
 
     with jax.default_matmul_precision("highest"):

@@ -1,6 +1,6 @@
 """Constants on which verdicts depend, each with its reason.
 
-Lengths are relative to the problem's scale or to a component, times to the fastest time scale.
+Lengths are relative to a component or its scale, times to the fastest time scale.
 """
 
 TIGHTER = 100.0
@@ -14,18 +14,14 @@ them."""
 ROUNDING = 16.0
 """Rounding units that may be left of a sum, per size of its terms: those of some tens of terms."""
 
-MARGIN = 32.0
-"""Rounding units within which a drive may be on the other side of its threshold: twice `ROUNDING`,
-since both the state and the drive are rounded."""
-
 CONFINED = 0.99
 """Share of the distance to a threshold that a proof uses: the rest is for the rounding of norms."""
 
 NEAR_COMPONENT, NEAR_SCALE = 0.02, 1e-4
-"""A state may rest because of a fixed point within 2 % of each component or 1e-4 of the scale: a
+"""A state may rest because of a fixed point within 2 % of each component or 1e-4 of its scale: a
 hundred times the loosest tolerances."""
 
-WEAKEST = 40.0
+WEAKEST = 1000.0
 """Steps over which the errors of a smooth network's trajectory are taken to add up, at most."""
 
 HELD = 0.75
@@ -37,8 +33,21 @@ QUICK = 0.03
 trajectories mostly pass a saddle (all but one of 300,000 inputs to the reference network), faster
 ones mostly cycle (98 % of them, on the same network without inhibitory self-connection)."""
 
+DOUBLINGS = 24
+"""A trajectory that has passed the divergence bound is growing without bound if it doubles so many
+times, and then as many times again without taking longer. A limit cycle or a fixed point at the end
+of so long a growth would be farther away than 14 digits."""
+
+NO_SLOWER = 1.02
+"""Longest time that the second doublings may take, in units of the first: for the solver's errors.
+"""
+
+FORGOTTEN = 100.0
+"""Factor by which a neuron's earlier scale counts less from phase to phase: what was large may
+have become small, and what has died out needs a unit to be small in."""
+
 FAR = 2.0
-"""A proof of growth is tried where the state is so many times the scale."""
+"""A proof of growth is tried where the state is so many times the extent of the start."""
 
 GROWING, STILL_GROWING = 0.1, 0.01
 """And where its speed is so large a share of its size; after the last phase."""
@@ -56,6 +65,9 @@ TURNS_ALIKE = 0.02
 AWAITED_STEPS = 512
 """Solver steps within which two returns are awaited, at a relative tolerance of 1e-7; more at
 tighter ones, in the proportion of a solver of order five."""
+
+AWAITED_SHARE = 1 / 4
+"""Share of `t1` for which two returns are awaited in the end, however many steps that takes."""
 
 UNTURNED = 1 / 4
 """Share of these steps after which a trajectory that still goes its first way is given up: one that

@@ -29,7 +29,7 @@ from ._flow import Flow
 from ._linalg import exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints, Outcome
-from ._speed import LARGEST_KEPT, LARGEST_TABLE, chunk_rows
+from ._speed import LARGEST_KEPT, chunk_rows
 from ._state import State, blank_state, initial_state, result
 from ._traced import settle_traced
 from .certificates import AbstractCertificate, NoCertificate, certificate_for
@@ -259,8 +259,7 @@ def _compile_together(
     nothing = _queue(np.arange(0), m)
     by_spectrum = isinstance(certificate, NoCertificate)
     stages = [INTEGRATE, CLASSIFY] if by_spectrum else [INTEGRATE, CERTIFY]
-    wanted = flow.abscissa or n <= LARGEST_TABLE
-    if wanted and not certificate.bounds_are_exact and not by_spectrum:
+    if MEASURE.applies(problem) and not certificate.bounds_are_exact and not by_spectrum:
         stages.append(MEASURE)
     programs: list[Callable] = [lambda: certificate_of(network, flow)]
     for stage in stages:

@@ -45,17 +45,18 @@ class Flow(eqx.Module):
       networks; a thirtieth, a 300th and never, if n > 8; a 20th, a 100th and never, if n > 128).
       If convergence is then proven, or a probe speaks for it, the trajectory has ended; otherwise
       it goes on in the next phase;
-    - *resting*: |tau_j dx_j/dt| <= `steady_atol` s + `steady_rtol` |x_j| for every j. The
+    - *resting*: |tau_j dx_j/dt| <= `steady_atol` s_j + `steady_rtol` |x_j| for every j. The
       trajectory then goes on with all four tolerances a hundred times tighter, down to
       what the dtype can resolve, until the fixed point behind it has passed its verdict;
-    - *escaping*: max_j |x_j| exceeds `divergence` times s;
+    - *growing without bound*: max_j |x_j| has exceeded `divergence` times the largest s_j at the
+      start, doubled 24 times beyond, and 24 times more without taking longer;
     - the phase's time, `t1` or `max_steps` is reached. After the first two phases those that
       move fast for their size are watched for a limit cycle, and after the last all that have
       not settled; growth without bound is sought to be proven at the same times.
 
-    s, the problem's scale, is max(|i|, |b|, |x_0|) for threshold-linear networks (1 if that is
-    zero): there, scaling inputs, thresholds and start scales the answer. For others it is at
-    least 1.
+    s_j is the scale of the component j: what the terms of its equation add up to where a phase
+    begins, or a hundredth of what they did in the phase before (`AbstractDynamics.scale`). Scaling
+    the unit of all components scales the answer, and no large component can hide a small one.
 
     **Arguments:**
 
@@ -63,7 +64,7 @@ class Flow(eqx.Module):
       one for stiff networks. If absent, the steps of `diffrax.Tsit5`, written out for many
       lanes at once, which is many times faster.
     - `rtol`, `atol`: of the adaptive step size (`diffrax.PIDController`), `atol` in units of
-      s. They decide on which side of a basin's boundary a trajectory falls, not how exact
+      s_j. They decide on which side of a basin's boundary a trajectory falls, not how exact
       the fixed point is: that is polished. Tolerances below ten roundings are raised to them.
     - `steady_rtol`, `steady_atol`: of the residual, as above; ten times `rtol` and
       `atol` if absent. An explicit solver bounces for ever above tighter ones.
@@ -81,7 +82,7 @@ class Flow(eqx.Module):
       n > 8 and no verdict needed it.
     - `lanes`: how many trajectories are in flight at once, on each core or accelerator. No
       answer depends on it. If absent, what was fastest for networks and batches of this size:
-      at n = 5 128, or 1,024 for a large batch.
+      at n = 5 64, or 1,024 for a large batch.
 
     **Raises:** `ValueError` for a number that is not positive; `TypeError` for another
     kind of solver.

@@ -56,8 +56,9 @@ _MESSAGES = {
     Outcome.STABLE: "The trajectory reached a stable fixed point.",
     Outcome.MARGINAL: (
         "The trajectory came to rest where the Jacobian's leading eigenvalue is zero within "
-        "tolerance. Look for a continuum of fixed points or a bifurcation; float64 tells "
-        "smaller abscissae from zero."
+        "tolerance. Look for a continuum of fixed points, a conserved sum (leave one component "
+        "out and pass the sum as an input) or a bifurcation; float64 tells smaller abscissae "
+        "from zero."
     ),
     Outcome.UNSTABLE: (
         "The trajectory came to rest on an unstable fixed point, as from a start on a "
@@ -68,13 +69,14 @@ _MESSAGES = {
         "There is no fixed point to report; weaken the delayed or rotating feedback."
     ),
     Outcome.DIVERGED: (
-        "The trajectory left the divergence bound, or is proven to do so in the end: excitation "
-        "runs away. Strengthen the inhibition, or raise `divergence` in `Flow` if large rates "
-        "are meant."
+        "The trajectory grew beyond the divergence bound through 48 doublings that did not slow "
+        "down, or is proven to grow for ever: excitation runs away. Strengthen the inhibition, or "
+        "raise `divergence` in `Flow` if such states are meant."
     ),
     Outcome.NOT_SETTLED: (
-        "The trajectory ran out of time or steps before it came to rest. Raise `t1` or "
-        "`max_steps` in `Flow`, or pass it an implicit solver if the network is stiff."
+        "The trajectory ran out of time or steps before it came to rest, or the dtype cannot "
+        "resolve its end. Raise `t1` or `max_steps` in `Flow`, pass it an implicit solver if the "
+        "network is stiff, or use float64."
     ),
     Outcome.INVALID: (
         "The input, the initial state or the network holds NaN or infinity, or the vector field "
@@ -182,6 +184,10 @@ class FixedPoints(eqx.Module):
     def counts(self) -> dict[Outcome, int]:
         """How many inputs ended in each outcome, in the enum's order."""
         return counts_of(self.outcome)
+
+    def __str__(self) -> str:
+        known = _checks.is_concrete(self.outcome)
+        return f"FixedPoints of {self.describe()}" if known else super().__str__()
 
     def describe(self) -> str:
         """How many inputs ended in each outcome, and on which evidence, in one line."""

@@ -32,9 +32,13 @@ class State(eqx.Module):
     """All trajectories of a batch, one row for each.
 
     - `x`: where it is; the fixed point once it has settled.
-    - `scale`: the problem's scale, which absolute tolerances are measured by.
+    - `scale`: of each component, the unit of its absolute tolerances.
+    - `growth`: the largest of these at the start, the extent; then the doublings beyond the
+      divergence bound and the time at which its growth was first watched, and again half-way to
+      what is called growth without bound; NaN until then.
     - `time`, `dt`, `num_steps`: of the solver.
-    - `speed`: max_j |tau_j dx_j/dt| where integration stopped.
+    - `speed`: the root mean square of tau_j dx_j/dt where integration stopped, in units of |x_j|
+      or the component's scale.
     - `stop`: a `StopReason`.
     - `outcome`: an `Outcome`, or `PENDING`.
     - `abscissa`: NaN until it is known.
@@ -44,7 +48,8 @@ class State(eqx.Module):
     """
 
     x: Float[Array, "m n"]
-    scale: Float[Array, " m"]
+    scale: Float[Array, "m n"]
+    growth: Float[Array, "m 5"]
     time: Float[Array, " m"]
     dt: Float[Array, " m"]
     num_steps: Int[Array, " m"]
@@ -70,6 +75,11 @@ class State(eqx.Module):
     def unsettled(self) -> Bool[Array, " m"]:
         """Trajectories that have not settled: pending ones, and those that ran out of time."""
         return self.pending | (self.outcome == Outcome.NOT_SETTLED)
+
+    @property
+    def extent(self) -> Float[Array, " m"]:
+        """The largest scale at the start, by which growth is measured."""
+        return self.growth[:, 0]
 
     @property
     def size(self) -> Float[Array, " m"]:
@@ -101,7 +111,8 @@ def blank_state(m: int, n: int, dtype: Any) -> Any:
 
     numbers: Any = State
     return numbers(
-        x=np.zeros((m, n), dtype), scale=filled(0), time=filled(0), dt=filled(0),
+        x=np.zeros((m, n), dtype), scale=np.zeros((m, n), dtype),
+        growth=np.full((m, 5), np.nan, dtype), time=filled(0), dt=filled(0),
         num_steps=filled(0, np.int32), speed=filled(0), stop=filled(StopReason.NONE, np.int8),
         outcome=filled(PENDING, np.int8), abscissa=filled(np.nan),
         evidence=filled(Evidence.NONE, np.int8), abscissa_bound=filled(np.nan),
@@ -110,16 +121,30 @@ def blank_state(m: int, n: int, dtype: Any) -> Any:
 
 
 def initial_state(network: AbstractDynamics, inputs: Float[Array, "m k"], state: State) -> State:
-    """Trajectories about to start: their scales, and `INVALID` where the input, the start, the
-    network or the vector field there is not finite."""
+    """Trajectories about to start: their scales and extents, and `INVALID` where the input, the
+    start, the network or the vector field there is not finite."""
     x0 = state.x
     valid = is_finite(network) & is_finite((inputs, x0), axis=1)
     if not is_threshold_linear(network):
         # Element by element: XLA's maximum of NaN is undefined on a CPU.
         valid &= is_finite(in_lanes(network).drift(x0.T, inputs.T), axis=0)
-    scale = jax.vmap(network.scale)(x0, inputs)
+    scale = scales(network, x0, inputs)
+    extent = jnp.max(scale, axis=1)
+    # What is smooth may be linear near zero, and show its own scale only far from it.
+    least = extent == 0 if is_threshold_linear(network) else extent < 1
+    extent = jnp.where(least, 1, extent)
     outcome = jnp.where(valid, state.outcome, int(Outcome.INVALID)).astype(jnp.int8)
-    return eqx.tree_at(lambda state: (state.scale, state.outcome), state, (scale, outcome))
+    new = (scale, state.growth.at[:, 0].set(extent), outcome)
+    return eqx.tree_at(lambda state: (state.scale, state.growth, state.outcome), state, new)
+
+
+def scales(
+    network: AbstractDynamics, x: Float[Array, "m n"], inputs: Float[Array, "m k"]
+) -> Float[Array, "m n"]:
+    """The network's scale, of every row and component; that of the largest one where nothing is
+    known of a component yet."""
+    scale = jnp.broadcast_to(jax.vmap(network.scale)(x, inputs).reshape(len(x), -1), x.shape)
+    return jnp.where(scale > 0, scale, jnp.max(scale, axis=1, keepdims=True))
 
 
 def result(network: AbstractDynamics, inputs: Float[Array, "m k"], state: State) -> FixedPoints:

@@ -110,4 +110,6 @@ def _settle(
         state = initial_state(network, inputs, eqx.tree_at(lambda state: state.x, state, x0))
         start = (jnp.zeros((), jnp.int32), state)
         state = jax.lax.while_loop(unfinished, next_phase, start)[1]
-        return result(network, inputs, unless_idle(MEASURE, state, phases[-1]))
+        if MEASURE.applies(problem):
+            state = unless_idle(MEASURE, state, phases[-1])
+        return result(network, inputs, state)

@@ -90,10 +90,21 @@ class AbstractDynamics(eqx.Module):
         r"""$J = \partial \dot x / \partial x$, shape `(n, n)`, in 1/time."""
         return jax.jacfwd(self.vector_field, argnums=1)(jnp.zeros((), x.dtype), x, i)
 
-    def scale(self, x0: Vector, i: Float[Array, " k"]) -> Scalar:
-        """The unit of absolute tolerances and of the divergence bound: max(1, |x0|, |i|). Override
-        it where typical states are not about 1."""
-        return jnp.maximum(largest(x0, i), 1)
+    def scale(self, x: Vector, i: Float[Array, " k"]) -> Vector:
+        r"""The unit of each component's absolute tolerances, in units of x: the largest of $|x|$,
+        $|\tau \dot x|$, and half of what the terms of its equation add up to. These are taken
+        from some products of the Jacobians and x and i with other signs, in which the terms that
+        cancel do not. Override it for a unit of your own; one number serves for all components."""
+
+        def add_up(function, y):
+            signs = 1 - 2.0 * (np.arange(len(y)) // 2 ** np.arange(4)[:, None] % 2)
+            ways = y * jnp.asarray(signs, y.dtype)
+            sums = jax.vmap(lambda way: jax.jvp(function, (y,), (way,))[1])(ways)
+            return jnp.max(jnp.abs(sums), axis=0)
+
+        drift = jnp.abs(self.drift(x, i))
+        terms = add_up(lambda x: self.drift(x, i), x) + add_up(lambda i: self.drift(x, i), i)
+        return jnp.maximum(jnp.maximum(jnp.abs(x), drift), terms / 2)
 
     def magnitude(self, x: Vector, i: Float[Array, " k"]) -> Vector:
         """Sum of the absolute values of the terms of each component of `drift`, which bounds its
@@ -101,11 +112,6 @@ class AbstractDynamics(eqx.Module):
         by_x = jnp.abs(self.jacobian(x, i) * self.tau[:, None])
         by_i = jnp.abs(jax.jacfwd(self.drift, argnums=1)(x, i))
         return by_x @ jnp.abs(x) + by_i @ jnp.abs(i) + jnp.abs(x)
-
-
-def largest(*values: Array) -> Scalar:
-    """The largest absolute value in these arrays; 0 if all are empty."""
-    return jnp.max(jnp.abs(jnp.concatenate([v.ravel() for v in values])), initial=0.0)
 
 
 class PlainDynamics(AbstractDynamics):
@@ -162,9 +168,7 @@ def as_dynamics(
     )
 
 
-def check_vector_field(
-    name: str, dynamics: AbstractDynamics, num_inputs: int
-) -> AbstractDynamics:
+def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -> AbstractDynamics:
     """Require an autonomous vector field from n components and `num_inputs` inputs to n components.
 
     A plain function may close over traced arrays: in the dynamics returned they are leaves.

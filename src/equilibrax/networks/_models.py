@@ -76,6 +76,11 @@ class WilsonCowan(AbstractDynamics):
         response = jax.nn.sigmoid(self.slope * (u - self.threshold)) - silent
         return (-x + (1 - silent - self.refractory * x) * response) / self.tau
 
+    def scale(self, x: Vector, i: Vector) -> Vector:
+        """1: rates are shares of a population."""
+        del i
+        return jnp.ones_like(x)
+
 
 class LeakyRNN(AbstractDynamics):
     r"""The recurrent network of machine learning, in continuous time, with k inputs and n units.

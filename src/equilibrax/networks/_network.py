@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Matrix, Scalar, Vector
-from ._dynamics import AbstractDynamics, largest
+from ._dynamics import AbstractDynamics
 from ._transfer import AbstractTransfer, ThresholdLinear, as_transfer, threshold_linear
 
 Convention: TypeAlias = Literal["voltage", "activity", "recurrent"]
@@ -170,13 +170,21 @@ class RateNetwork(AbstractDynamics):
             gain = slope[:, None] * self.weights
         return gain - jnp.eye(self.num_neurons, dtype=gain.dtype)
 
-    def scale(self, x0: Vector, i: Vector) -> Scalar:
-        """max(|x0|, |i|, |b|), and 1 in place of 0. For a transfer function that is not
-        threshold-linear, and so has a scale of its own, at least 1."""
-        size = largest(x0, i, self.bias)
+    def scale(self, x: Vector, i: Vector) -> Vector:
+        r"""The unit of each neuron's absolute tolerances: the largest of its own $|x|$, $|i|$ and
+        $|b|$, and half of what its sources may add up to. It follows the units of inputs and of
+        single neurons."""
+        x, i, b, weights = jnp.abs(x), jnp.abs(i), jnp.abs(self.bias), jnp.abs(self.weights)
+        own = jnp.maximum(jnp.maximum(x, i), b)
         if self.is_threshold_linear:
-            return jnp.where(size > 0, size, 1)
-        return jnp.maximum(size, 1)
+            return jnp.maximum(own, weights @ own / 2)
+        u = self.drive(x, i)
+        phi, slope = jnp.abs(self.transfer(u)), jnp.abs(self.transfer.derivative(u))
+        if self.convention == "voltage":
+            return jnp.maximum(own, weights @ (phi + slope * own) / 2)
+        received = slope * (weights @ x + b + (i if self.convention == "activity" else 0))
+        own = jnp.maximum(x, phi) if self.convention == "activity" else jnp.maximum(x, i)
+        return jnp.maximum(jnp.maximum(own, phi), received / 2)
 
     def magnitude(self, x: Vector, i: Vector) -> Vector:
         """Sum of the absolute values of the terms of `drift`. The terms are those of the

@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from .. import _checks
 from .._devices import meet
+from .._files import checked_path
 from .._progress import progress_bar
 from .._resumable import explained, read_settings, taken_up
 from .._types import Device
@@ -91,7 +92,7 @@ def sample_to_store(
     n, key = as_count("n", n, key, keep)
     size = _default_size(n, network) if shard_size is None else _shard_size(shard_size)
     settings = settings_of(network, inputs, n, key, method, keep, size)
-    folder = Path(path)
+    folder = checked_path(path)
     sampler = Sampler(network, inputs, key, method, size)
     with taken_up(folder, STORE, settings, repair=repair) as store:
         there = {shard.index: shard for shard in _sound_shards(folder, store, repair)}

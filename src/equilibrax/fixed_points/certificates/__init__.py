@@ -27,6 +27,7 @@ from ._chambers import (
     chamber_index as chamber_index,
     chamber_matrix as chamber_matrix,
     margin as margin,
+    terms as terms,
 )
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability

@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Matrix
 from ...networks import RateNetwork
-from .._accuracy import MARGIN
 
 
 def all_sets(n: int) -> np.ndarray:
@@ -41,20 +40,35 @@ def chamber_drift(
     return network.drift_at(jnp.where(sigma, network.drive(x, i), 0), x, i)
 
 
-def margin(
+def terms(
     network: RateNetwork,
     sigma: Bool[Array, "n *lanes"],
     x: Float[Array, "n *lanes"],
     i: Float[Array, "n *lanes"],
 ) -> Float[Array, "n *lanes"]:
-    """How far each u_j(x) lies on its own side of zero, less what rounding could hide.
+    """The absolute values of what tau dx/dt adds up in the chamber of sigma, neuron by neuron.
+    `network` is `in_lanes` where x is."""
+    size = jnp.abs(x) + jnp.abs(network.bias)
+    sources = jnp.where(sigma, size, 0) if network.convention == "voltage" else jnp.abs(x)
+    return jnp.abs(network.weights) @ sources + size + jnp.abs(i)
 
-    All are positive exactly when x certainly lies in the chamber of sigma. `network` is
-    `in_lanes` where x is.
+
+def margin(
+    network: RateNetwork,
+    sigma: Bool[Array, "n *lanes"],
+    x: Float[Array, "n *lanes"],
+    i: Float[Array, "n *lanes"],
+    hidden: Float[Array, "n *lanes"],
+) -> tuple[Float[Array, "n *lanes"], Float[Array, "n *lanes"]]:
+    """How far each u_j(x) lies on its own side of zero, less what rounding could hide; and that,
+    `hidden` being how far rounding may have left the computed x_j from the true one.
+
+    All are positive only when the true x lies in the chamber of sigma. `network` is `in_lanes`
+    where x is.
     """
-    u = network.drive(x, i)
-    terms = jnp.max(jnp.abs(x), axis=0) + jnp.max(jnp.abs(network.bias))
-    if network.convention != "voltage":
-        strength = jnp.sum(jnp.abs(network.weights), axis=1)
-        terms = jnp.multiply.outer(strength, terms) + jnp.max(jnp.abs(i), axis=0)
-    return jnp.where(sigma, u, -u) - MARGIN * jnp.finfo(x.dtype).eps * terms
+    u, unit = network.drive(x, i), 2 * jnp.finfo(x.dtype).eps
+    if network.convention == "voltage":
+        slack = hidden + unit * (jnp.abs(x) + jnp.abs(network.bias))
+    else:
+        slack = jnp.abs(network.weights) @ hidden + unit * terms(network, sigma, x, i)
+    return jnp.where(sigma, u, -u) - slack, slack

@@ -67,7 +67,7 @@ class PolishedPoint(AbstractCertificate):
         # The third time around, the powers are those of the Jacobian at the point itself.
         point, powers = jax.lax.fori_loop(0, 3, improve, (x, blank))
         drift = jnp.abs(jax.vmap(network.drift)(point, i))
-        terms = jax.vmap(network.magnitude)(point, i) + jnp.max(jnp.abs(point), axis=1)[:, None]
+        terms = jax.vmap(network.magnitude)(point, i)
         exact = jnp.all(drift <= ROUNDING * unit * terms, axis=1)
         stable = wanted & exact & (powers.bound < -self.band)
         return Proof(evidence_of(stable, jnp.zeros_like(stable)), point, powers.bound)

@@ -36,8 +36,8 @@ from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
-from ._chambers import chamber_drift
-from ._products import Lanes, distance_to_thresholds
+from ._chambers import chamber_drift, margin, terms
+from ._products import Lanes, left_by_rounding
 
 
 class Probes(AbstractCertificate):
@@ -83,6 +83,11 @@ class Probes(AbstractCertificate):
         def product(x, sigma=sigma):
             return lambda z: jax.jvp(lambda x: velocity(x, sigma), (x,), (z,))[1]
 
+        def sizes(x):
+            if linear:
+                return terms(lanewise, sigma, x, i)
+            return jnp.maximum(jnp.abs(x), jax.vmap(network.scale, -1, -1)(x, i))
+
         def columns(vector):
             return jnp.broadcast_to(vector[:, None], x.shape)
 
@@ -95,16 +100,17 @@ class Probes(AbstractCertificate):
         def follow(carry):
             k, x, before, going = carry
             y = all_steps(steps, velocity, x)
-            now = jnp.max(jnp.abs(y - x), axis=0)
+            size = sizes(y)
+            now = jnp.max(jnp.abs(y - x) / jnp.where(size > 0, size, 1), axis=0)
             x = jnp.where(going, y, x)
-            tiny = RESIDUE * unit * jnp.max(jnp.abs(x), axis=0)
-            return k + PROBE_STEPS, x, now, going & (now > tiny) & (now < before / 2)
+            tiny = RESIDUE * unit
+            going &= (now > tiny) & ((now < before / 2) | (now > tiny**0.5))
+            return k + PROBE_STEPS, x, now, going
 
         unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
         start = (jnp.zeros((), jnp.int32), x, unknown, wanted)
         _, point, left, _ = jax.lax.while_loop(unfinished, follow, start)
-        size = jnp.maximum(jnp.max(jnp.abs(point), axis=0), jnp.max(jnp.abs(i), axis=0))
-        wanted &= left <= 64 * unit * size
+        wanted &= left <= 64 * unit
 
         # Each round is a trial, on two sides of a threshold: their probabilities may add up.
         trials = 2 * MOST_PROBE_STEPS / PROBE_STEPS
@@ -127,18 +133,20 @@ class Probes(AbstractCertificate):
         bound = bound_in(wanted, sigma)
         stable = wanted & (bound < -self.band)
         if linear:
-            room, slack, _ = distance_to_thresholds(lanewise, sigma, bound, point, i)
+            hidden = left_by_rounding(lanewise, sigma, bound, point, i)
+            room, slack = margin(lanewise, sigma, point, i, hidden)
             u = lanewise.drive(point, i)
             moved = jnp.abs(u - lanewise.drive(x, i))
             # On a threshold both sides have to be stable.
             border = jnp.abs(u) <= 2 * slack
-            there = jnp.where(border, moved <= NEAR_COMPONENT * size, moved < AHEAD * room)
+            near = moved <= NEAR_COMPONENT * jnp.abs(point)
+            there = jnp.where(border, near | (moved <= 2 * slack), moved < AHEAD * room)
             stable &= jnp.all(there, axis=0)
             other = bound_in(stable & jnp.any(border, axis=0), sigma ^ border)
             bound = jnp.where(jnp.any(border, axis=0), jnp.maximum(bound, other), bound)
             stable &= bound < -self.band
         else:
-            stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * size, axis=0)
+            stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * sizes(point), axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point.T, bound)
 

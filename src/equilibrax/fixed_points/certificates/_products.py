@@ -35,7 +35,7 @@ from .._result import Evidence
 from .._speed import block_rows
 from ..stepping import Queue, in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
-from ._chambers import chamber_drift
+from ._chambers import chamber_drift, margin, terms
 from ._global import GlobalStability
 from ._powers import PerRow, Powers, norm_bound
 from ._spectrum import spectral_abscissa
@@ -153,7 +153,8 @@ class ActiveBlocks(AbstractCertificate):
             powers = Powers(block.step_matrix(self.step), self.step, self.growth, asked)
             target = fixed_point(lanewise, block, powers, i)
             bound = jnp.maximum(powers.bound, silent_abscissa(network, here))
-            room, slack, hidden = distance_to_thresholds(lanewise, here, powers.bound, target, i)
+            hidden = left_by_rounding(lanewise, here, powers.bound, target, i)
+            room, slack = margin(lanewise, here, target, i, hidden)
             hurwitz = asked & (powers.bound < -self.globally.band)
             inside = jnp.all(room > 0, axis=0)
             stable = first & hurwitz & inside
@@ -266,9 +267,10 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
         change = jnp.where(sigma, step, drift + weights @ step if voltage else drift)
         change = jnp.where(going, change, 0)
         x += change
-        now = jnp.max(jnp.abs(change), axis=0)
-        # Until a step is rounding, or no shorter than the one before.
-        going &= (now > tiny * jnp.max(jnp.abs(x), axis=0)) & (now < before / 2)
+        unit = terms(network, sigma, x, i)
+        now = jnp.max(jnp.abs(change) / jnp.where(unit > 0, unit, 1), axis=0)
+        # Until a step is rounding for every neuron, or small and no smaller than the one before.
+        going &= (now > tiny) & ((now < before / 2) | (now > tiny**0.5))
         return k + 1, x, now, going
 
     def unfinished(carry):
@@ -282,23 +284,16 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
     return jax.lax.while_loop(unfinished, newton, start)[1]
 
 
-def distance_to_thresholds(
+def left_by_rounding(
     network: RateNetwork, sigma: Bool[Array, "n rows"], bound: PerRow, x: Lanes, i: Lanes
-) -> tuple[Lanes, Lanes, Lanes]:
-    """How far each u_j lies on its own side of zero at the chamber's point, less what rounding
-    could hide; that; and how far rounding may have left the computed point x from the true one.
+) -> Lanes:
+    """How far rounding may have left the computed fixed point of a chamber from the true one.
 
     That is the rounding of tau dx/dt, times the longest time constant that the bound on the
     abscissa allows, in units of the fastest. `network` is `in_lanes`.
     """
-    voltage, unit = network.convention == "voltage", 2 * jnp.finfo(x.dtype).eps
-    weights, u = jnp.abs(network.weights), network.drive(x, i)
-    size = jnp.abs(x) + jnp.abs(network.bias)
-    sources = jnp.where(sigma, size, 0) if voltage else jnp.abs(x)
-    terms = weights @ sources + size + jnp.abs(i)
-    hidden = unit * jnp.maximum(1, -1 / (bound * jnp.min(network.tau))) * terms
-    slack = hidden + unit * size if voltage else weights @ hidden + unit * terms
-    return jnp.where(sigma, u, -u) - slack, slack, hidden
+    longest = jnp.maximum(1, -1 / (bound * jnp.min(network.tau)))
+    return 2 * jnp.finfo(x.dtype).eps * longest * terms(network, sigma, x, i)
 
 
 def stay(

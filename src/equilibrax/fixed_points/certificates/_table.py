@@ -22,9 +22,10 @@ from .._accuracy import CONFINED
 from .._speed import CERTIFIED_AT_ONCE, LARGEST_TABLE
 from ..stepping import in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of
-from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, margin
+from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, margin, terms
 from ._ellipsoids import Ellipsoid, solve_lyapunov
 from ._global import is_alike, symmetric_part
+from ._powers import balance
 from ._spectrum import spectral_abscissa
 
 
@@ -45,7 +46,7 @@ class ChamberTable(AbstractCertificate):
 
     inverse: Float[Array, "n n sets"]  # -M^-1, so that x* = inverse @ q
     metric: Float[Array, "n n sets"]  # P
-    size: Float[Array, " sets"]  # the trace of P
+    length: Float[Array, "n sets"]  # the roots of P's diagonal
     reach: Float[Array, "n sets"]  # c_j J^-1 P^-1 J^-T c_j'
     spectral: Float[Array, " sets"]  # the spectral abscissa of J
     trapping: Bool[Array, " sets"]  # J is Hurwitz, and P proves it
@@ -61,22 +62,31 @@ class ChamberTable(AbstractCertificate):
         jacobian = matrix / network.tau[:, None]
         self.spectral = jax.vmap(spectral_abscissa)(jacobian)
         hopeful = self.spectral < -band
+        # In units in which the weights are balanced; powers of two round nothing.
+        unit = 2 ** jnp.round(jnp.log2(balance(network.weights)))
+        there = jnp.outer(unit, 1 / unit)
+        balanced = jacobian * there
         # One more matrix says whether the network is globally stable (`_global`).
-        matrices = jnp.concatenate([jacobian + band * eye, symmetric_part(network, band)[None]])
+        matrices = jnp.concatenate([balanced + band * eye, symmetric_part(network, band)[None]])
         ellipsoids = jax.vmap(solve_lyapunov)(matrices, jnp.append(hopeful, True))
         ellipsoid, last = (jax.tree.map(lambda a, k=k: a[k], ellipsoids) for k in (slice(-1), -1))
         self.always = last.proven & is_alike(network)
         # -J^-1, by Newton's iteration from what is within |exp(t J)| < 1 of it.
         back = jax.lax.fori_loop(
-            0, 8, lambda _, x: x @ (2 * eye + jacobian @ x), ellipsoid.integral
+            0, 8, lambda _, x: x @ (2 * eye + balanced @ x), ellipsoid.integral
         )
-        back /= network.tau
+        back /= there * network.tau
+        ellipsoid = Ellipsoid(
+            ellipsoid.p * jnp.outer(unit, unit), ellipsoid.inverse / jnp.outer(unit, unit),
+            ellipsoid.proven, back,
+        )  # fmt: skip
         # The other columns mean something only where J is Hurwitz.
         back = jnp.where(ellipsoid.proven[:, None, None], back, eye)
         reach = jax.vmap(Ellipsoid.reach)(ellipsoid, rows @ (back * network.tau))
         self.trapping = ellipsoid.proven & jnp.all(jnp.isfinite(reach), axis=1)
         self.inverse, self.metric = jnp.moveaxis(back, 0, -1), jnp.moveaxis(ellipsoid.p, 0, -1)
-        self.size, self.reach = jnp.trace(self.metric), reach.T
+        self.length = jnp.sqrt(jnp.diagonal(self.metric)).T
+        self.reach = reach.T
 
     def point(
         self, network: RateNetwork, sigma: Bool[Array, "n lanes"], i: Float[Array, "n lanes"]
@@ -88,7 +98,9 @@ class ChamberTable(AbstractCertificate):
         # From 0, so that it does not depend on a start; and once more, on what rounding left.
         target = _product(inverse, chamber_drift(network, sigma, jnp.zeros_like(i), i))
         target = target + _product(inverse, chamber_drift(network, sigma, target, i))
-        return index, target, margin(network, sigma, target, i)
+        rounding = 2 * jnp.finfo(i.dtype).eps * terms(network, sigma, target, i)
+        hidden = _product(jnp.abs(inverse), rounding)
+        return index, target, margin(network, sigma, target, i, hidden)[0]
 
     @property
     def convergent(self):
@@ -124,17 +136,15 @@ class ChamberTable(AbstractCertificate):
         """Whether each x lies in the trapping ellipsoid of its own chamber; whether the chamber's
         point is a stable fixed point at all; the point; and the spectral abscissa there. `network`
         is `in_lanes`."""
-        index, target, room = self.point(network, network.drive(x, i) > 0, i)
+        sigma = network.drive(x, i) > 0
+        index, target, room = self.point(network, sigma, i)
         stable = self.trapping[index] & jnp.all(room > 0, axis=0)
         bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
         velocity = network.vector_field(None, x, i)
         norm = jnp.sqrt(jnp.sum(velocity * _product(self.metric[:, :, index], velocity), axis=0))
         # Rounding could hide as much of the velocity.
-        voltage = network.convention == "voltage"
-        sources = network.transfer(network.drive(x, i)) if voltage else jnp.abs(x)
-        terms = jnp.abs(network.weights) @ sources + jnp.abs(network.bias) + jnp.abs(x) + jnp.abs(i)
-        hidden = 4 * jnp.finfo(x.dtype).eps * terms / network.tau
-        norm += jnp.sqrt(jnp.sum(jnp.square(hidden), axis=0) * self.size[index])
+        hidden = 4 * jnp.finfo(x.dtype).eps * terms(network, sigma, x, i) / network.tau
+        norm += jnp.sum(hidden * self.length[:, index], axis=0)
         trapped = stable & (jnp.square(norm) < CONFINED * bound)
         return trapped, stable, target, self.spectral[index]
 

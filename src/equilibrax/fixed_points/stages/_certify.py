@@ -1,9 +1,10 @@
 """Certificates: trajectories at rest whose convergence is proven have settled."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from .._phases import Phase
+from .._phases import Phase, tolerances_at
 from .._result import Outcome
 from .._state import State, StopReason
 from ..certificates import NoCertificate
@@ -24,7 +25,12 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     network, certificate, inputs = problem.network, problem.certificate, problem.inputs
     proof = certificate.prove(network, state.x, inputs, queue)
     near = jax.vmap(is_near)(state.x, proof.point, state.scale)
-    resting = phase.judged & (state.stop == StopReason.AT_REST) & proof.judged & near
+    # Explicit steps at the edge of their stability bounce around the point for ever.
+    loosest = tolerances_at(problem.flow, 0, state.x.dtype)
+    off = jnp.abs(state.x - proof.point)
+    bouncing = phase.final & jnp.all(off <= loosest.at_rest(state.x, state.scale), axis=1)
+    at_rest = (state.stop == StopReason.AT_REST) | bouncing
+    resting = phase.judged & at_rest & proof.judged & near
     abscissa = {"abscissa": proof.bound} if certificate.bounds_are_exact else {}
     return state.ended(
         state.pending & (proof.reached | resting), Outcome.STABLE,

@@ -24,8 +24,7 @@ from ._stage import Problem, Stage
 def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
     """Where verdicts are passed, pending trajectories that stand still; in the end, all."""
     del problem
-    still = (state.stop == StopReason.AT_REST) | (state.stop == StopReason.ESCAPED)
-    return state.pending & phase.judged & (phase.final | still)
+    return state.pending & phase.judged & (phase.final | (state.stop == StopReason.AT_REST))
 
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
@@ -54,9 +53,9 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
       point, which the solver's errors account for;
     - *unstable*: a believable point whose abscissa is above the band, where the trajectory
       has come to rest: it lies on the stable manifold up to rounding, and cannot leave;
-    - *marginal*: at rest where the abscissa is zero within the band, after the last phase,
-      since there is no isolated point to polish; or on a threshold whose two sides
-      disagree about stability.
+    - *marginal*: at rest at the tightest tolerances, where the abscissa is zero within the band,
+      after the last phase, since there is no isolated point to polish; or on a threshold whose two
+      sides disagree about stability.
 
     On a threshold, where u_j is zero up to rounding, the Jacobian is one-sided. Both sides,
     all such neurons silent and all active, are judged, and the larger abscissa is reported.
@@ -66,8 +65,16 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     """
     network, flow = problem.network, problem.flow
     x, scale = row.x, row.scale
+    loosest, tightest = (
+        tolerances_at(flow, level, x.dtype) for level in (0, flow.last_level(x.dtype))
+    )
+    speed = jnp.abs(network.drift(x, i))
+    resting = jnp.all(speed <= loosest.at_rest(x, scale))
     point, believed = polish(network, x, i, scale)
+    # Terms that do not depend on x may hide it in their rounding: it is as exact as it can be.
+    hidden = final & ~believed & resting & jnp.all(speed <= rounding(network, x, i, row.growth[0]))
     place = jnp.where(believed, point, x)
+    believed |= hidden
     below, above = one_sided_abscissas(problem, place, i, scale)
     abscissa = jnp.maximum(below, above)
     band = flow.marginal_abscissa(network)
@@ -75,25 +82,26 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
 
     saddle = believed & (abscissa > band) & ~divided
     unstable_part = unstable_projection(network.jacobian(place, i), wanted=saddle)
-    adrift = jnp.max(jnp.abs(unstable_part @ (x - place)))
-    size = jnp.maximum(jnp.max(jnp.abs(place)), scale)
-    held = adrift <= jnp.finfo(x.dtype).eps ** HELD * size
+    adrift = jnp.abs(unstable_part @ (x - place))
+    size = jnp.maximum(jnp.abs(place), scale)
+    held = jnp.all(adrift <= jnp.finfo(x.dtype).eps ** HELD * size)
 
-    loosest = tolerances_at(flow, 0, x.dtype)
-    resting = jnp.all(jnp.abs(network.drift(x, i)) <= loosest.at_rest(x, scale))
     # Explicit steps at the edge of their stability bounce around a point for ever, and the errors
     # of the steps keep a spiral that is damped by little in each from it.
     damping = jnp.clip(-abscissa * row.dt, 1 / WEAKEST, None)
-    bounce = loosest.at_rest(jnp.max(jnp.abs(x)), scale)
+    bounce = loosest.at_rest(x, scale)
     bounce *= 1 if is_threshold_linear(network) else jnp.maximum(1, 0.5 / damping)
-    resting |= final & believed & (jnp.max(jnp.abs(x - point)) <= bounce)
+    resting |= final & believed & jnp.all(jnp.abs(x - place) <= bounce)
+    still = jnp.all(
+        speed <= jnp.maximum(tightest.at_rest(x, scale), rounding(network, x, i, scale))
+    )
     stable = believed & (abscissa < -band) & resting
     unstable = resting & saddle & held
-    marginal = resting & final & ((jnp.abs(abscissa) <= band) | (believed & divided))
+    marginal = resting & final & ((still & (jnp.abs(abscissa) <= band)) | (believed & divided))
     at_rest = stable | unstable | marginal
     outcome = jnp.select(
-        [stable, marginal, unstable, row.stop == StopReason.ESCAPED],
-        [Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE, Outcome.DIVERGED],
+        [stable, marginal, unstable],
+        [Outcome.STABLE, Outcome.MARGINAL, Outcome.UNSTABLE],
         jnp.where(final, int(Outcome.NOT_SETTLED), PENDING),
     )
     return row.ended(
@@ -105,7 +113,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
 
 
 def one_sided_abscissas(
-    problem: Problem, x: Vector, i: Vector, scale: Scalar
+    problem: Problem, x: Vector, i: Vector, scale: Vector
 ) -> tuple[Scalar, Scalar]:
     """The abscissas with all neurons on a threshold silent, and with all of them active."""
     network = problem.network
@@ -125,41 +133,40 @@ def one_sided_abscissas(
     return below, above
 
 
-def residual(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
-    """max_j |tau_j dx_j/dt| at x."""
-    return jnp.max(jnp.abs(network.drift(x, i)))
-
-
-def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Scalar) -> Vector:
+def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Vector:
     """What rounding alone may leave of each component of `drift`, to a generous factor."""
     return ROUNDING * jnp.finfo(x.dtype).eps * (network.magnitude(x, i) + scale)
 
 
-def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Scalar) -> Bool[Array, " n"]:
+def residual(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> Scalar:
+    """The largest |tau_j dx_j/dt| at x, in units of its rounding."""
+    unit = rounding(network, x, i, scale)
+    return jnp.max(jnp.abs(network.drift(x, i)) / jnp.where(unit > 0, unit, 1))
+
+
+def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Vector) -> Bool[Array, " n"]:
     """Neurons of a threshold-linear network whose drive is zero up to rounding."""
-    size = jnp.max(jnp.abs(x)) + scale
-    if network.convention == "voltage":
-        terms = size
-    else:
-        terms = jnp.sum(jnp.abs(network.weights), axis=1) * size + scale
+    terms = network.magnitude(x, i) + scale
+    if network.convention != "voltage":
+        terms = jnp.abs(network.weights) @ terms + jnp.abs(i) + jnp.abs(network.bias)
     return jnp.abs(network.drive(x, i)) <= ROUNDING * jnp.finfo(x.dtype).eps * terms
 
 
-def is_near(x: Vector, point: Vector, scale: Scalar) -> Flag:
+def is_near(x: Vector, point: Vector, scale: Vector) -> Flag:
     """Whether x may rest because of this fixed point."""
     size = jnp.maximum(jnp.abs(x), jnp.abs(point))
     slack = NEAR_COMPONENT * size + NEAR_SCALE * scale
     return jnp.all(jnp.abs(point - x) <= slack)
 
 
-def polish(network: AbstractDynamics, x: Vector, i: Vector, scale: Scalar) -> tuple[Vector, Flag]:
+def polish(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> tuple[Vector, Flag]:
     """The fixed point next to x, by Newton's method, and whether it may be believed.
 
     In a chamber of a threshold-linear network the first step is exact and the second
     refines its rounding; a point outside the chamber, and not on its border, is not
     believed. Otherwise the residual must fall fourfold in the first step, as it does
     where Newton's method converges quadratically. In both cases every component must be
-    near, within 2 % of itself or 1e-4 of the problem's scale, and the residual must be rounding.
+    near, within 2 % of itself or 1e-4 of its scale, and the residual must be rounding.
     """
 
     def newton(x):
@@ -172,9 +179,8 @@ def polish(network: AbstractDynamics, x: Vector, i: Vector, scale: Scalar) -> tu
         same = (network.drive(point, i) > 0) == (network.drive(x, i) > 0)
         genuine = jnp.all(same | on_threshold(network, point, i, scale))
     else:
-        before, after = residual(network, x, i), residual(network, first, i)
-        least = jnp.max(rounding(network, first, i, scale))
-        genuine = after <= jnp.maximum(before / 4, least)
+        before, after = (residual(network, place, i, scale) for place in (x, first))
+        genuine = after <= jnp.maximum(before / 4, 1)
         point = newton(newton(point))
     near = is_near(x, point, scale)
     exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))

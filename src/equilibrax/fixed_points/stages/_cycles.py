@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._accuracy import (
     ALIKE,
     ATTEMPTS,
+    AWAITED_SHARE,
     AWAITED_STEPS,
     EXACT_RETURN,
     LEAD,
@@ -35,15 +36,14 @@ def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
     """Trajectories that still move, or did at the end; before the last phase only where they are
     so quick that they hardly are about to settle."""
     del problem
-    quick = phase.final | (state.speed > QUICK * jnp.maximum(state.size, state.scale))
+    quick = phase.final | (state.speed > QUICK)
     moving = state.pending & (state.stop == StopReason.PHASE_END) & quick
     return phase.watched & (moving | (state.outcome == Outcome.NOT_SETTLED))
 
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     """Trajectories of the queue that lie on a cycle oscillate; they stay where they are."""
-    del phase
-    period = find_periods(problem, state, queue)
+    period = find_periods(problem, state, phase, queue)
     unknown = jnp.full_like(period, jnp.nan)
     return state.ended(period > 0, Outcome.OSCILLATING, period=period, abscissa=unknown)
 
@@ -52,9 +52,11 @@ CYCLES = Stage("cycles", wants, run, uses_lapack=steps_use_lapack)
 
 
 class Watch(eqx.Module):
-    """A lane that is watched for returns; times count from the start of the watch."""
+    """A lane that is watched for returns; times count from the start of the watch, and distances
+    are in units of each component's size."""
 
     stepper: StepperState
+    unit: Float[Array, "n lanes"]
     start: Float[Array, "n lanes"]  # a
     normal: Float[Array, "n lanes"]  # f_a
     since: Float[Array, " lanes"]  # the time at a
@@ -75,7 +77,7 @@ class Watch(eqx.Module):
     def anew(self, again: Bool[Array, " lanes"]) -> "Watch":
         """With a new attempt, from the next step on, in these lanes."""
         fresh = Watch(
-            self.stepper, self.start, self.normal, self.since,
+            self.stepper, self.unit, self.start, self.normal, self.since,
             first_step=self.stepper.num_steps, turned=jnp.zeros_like(self.turned),
             attempt=self.attempt + 1, diameter=jnp.zeros_like(self.diameter),
             last_diameter=self.diameter, returns=jnp.full_like(self.returns, jnp.inf),
@@ -84,7 +86,7 @@ class Watch(eqx.Module):
         return jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, self)
 
 
-def find_periods(problem: Problem, state: State, queue: Queue) -> Float[Array, " m"]:
+def find_periods(problem: Problem, state: State, phase: Phase, queue: Queue) -> Float[Array, " m"]:
     """The periods of the trajectories in the queue that lie on a cycle, and 0 for all others."""
     inputs, flow = problem.inputs, problem.flow
     stepper = flow.stepper(problem.network)
@@ -94,12 +96,13 @@ def find_periods(problem: Problem, state: State, queue: Queue) -> Float[Array, "
     def load(period, rows) -> Watch:
         del period
         x, i, scale = (a.at[rows].get(mode="clip") for a in (state.x, inputs, state.scale))
-        lanes = init(stepper, x.T, i.T, scale, tolerances)
+        lanes = init(stepper, x.T, i.T, scale.T, tolerances)
+        unit = jnp.maximum(jnp.abs(lanes.x), lanes.scale)
         zero, none = jnp.zeros_like(lanes.time), jnp.zeros_like(lanes.num_steps)
         never = jnp.full((2, *zero.shape), jnp.inf, zero.dtype)
         return Watch(
-            lanes, start=lanes.x, normal=jnp.zeros_like(lanes.x), since=zero,
-            first_step=none + LEAD, turned=none > 0, attempt=none, diameter=zero,
+            lanes, jnp.where(unit > 0, unit, 1), start=lanes.x, normal=jnp.zeros_like(lanes.x),
+            since=zero, first_step=none + LEAD, turned=none > 0, attempt=none, diameter=zero,
             last_diameter=zero, returns=never, distances=never,
         )  # fmt: skip
 
@@ -109,13 +112,13 @@ def find_periods(problem: Problem, state: State, queue: Queue) -> Float[Array, "
         # a is where the lead ends, or where a new attempt begins.
         here = (old.num_steps == watch.first_step) & ~jnp.isfinite(watch.returns[0])
         start = jnp.where(here, old.x, watch.start)
-        normal = jnp.where(here, before, watch.normal)
+        normal = jnp.where(here, before / watch.unit**2, watch.normal)
         since = jnp.where(here, old.time, watch.since)
 
         new, moved, dt = masked_step(stepper, old, running, tolerances)
         after = stepper.velocity(new.memory, new.x, new.i)
         watched = moved & (old.num_steps >= watch.first_step)
-        far = jnp.maximum(watch.diameter, _norm(new.x - start))
+        far = jnp.maximum(watch.diameter, _norm((new.x - start) / watch.unit))
         diameter = jnp.where(watched, far, watch.diameter)
 
         # Does this step cross the section upwards? Each step is the cubic through its ends.
@@ -143,12 +146,12 @@ def find_periods(problem: Problem, state: State, queue: Queue) -> Float[Array, "
         share = (first + last) / 2
         place = hermite(share, old.x, new.x, dt * before, dt * after)
         time = old.time + share * dt - since
-        distance = _norm(place - start) / diameter
+        distance = _norm((place - start) / watch.unit) / diameter
         near = crossing & (distance <= RETURN)
         known = jnp.isfinite(watch.returns)
         arrived = jnp.stack([near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0])])
         watch = Watch(
-            new, start, normal, since, watch.first_step,
+            new, watch.unit, start, normal, since, watch.first_step,
             turned=watch.turned | (watched & (climb < 0)),
             attempt=watch.attempt, diameter=diameter, last_diameter=watch.last_diameter,
             returns=jnp.where(arrived, time, watch.returns),
@@ -161,14 +164,16 @@ def find_periods(problem: Problem, state: State, queue: Queue) -> Float[Array, "
         watch = watch.anew(again)
         waited = new.num_steps - watch.first_step
         patient = waited < jnp.where(watch.turned, 1, UNTURNED) * awaited
+        # In the end, long periods and many steps a turn are waited for, too.
+        early = new.time - since < AWAITED_SHARE * phase.t1
+        patient |= phase.final & early & (waited < flow.max_steps)
         return watch, running & patient & (again | ~returned)
 
     def advance(watch, running):
         return jax.lax.fori_loop(0, STEPS_PER_VISIT, lambda _, c: step(*c), (watch, running))
 
     def store(period, rows, watch: Watch):
-        size = jnp.max(jnp.abs(watch.start), axis=0)
-        rest = tolerances.at_rest(size, watch.stepper.scale)
+        rest = _norm(tolerances.at_rest(watch.start, watch.stepper.scale) / watch.unit)
         cycle = (watch.diameter > 10 * rest) & watch.closed(tolerances.rtol)
         found = jnp.where(cycle, watch.returns[1] / 2, 0)
         return period.at[rows].set(found, mode="drop")

@@ -26,19 +26,18 @@ from .._linalg import solve
 from .._phases import Phase
 from .._result import Outcome
 from .._speed import GROWING_AT_ONCE
-from .._state import State, StopReason
+from .._state import State
 from ..certificates import solve_lyapunov, unstable_projection
 from ..stepping import Queue, in_blocks
 from ._stage import Problem, Stage
 
 
 def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
-    """Trajectories that are far out, do not rest, and move fast for their size."""
+    """Trajectories that are far out and move fast for their size."""
     del problem
-    speed = jnp.where(phase.final, STILL_GROWING, GROWING) * state.size
-    far = (state.size > FAR * state.scale) & (state.speed > speed)
-    moving = state.unsettled & (state.stop != StopReason.AT_REST)
-    return phase.watched & moving & far
+    speed = jnp.where(phase.final, STILL_GROWING, GROWING)
+    far = (state.size > FAR * state.extent) & (state.speed > speed)
+    return phase.watched & state.unsettled & far
 
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:

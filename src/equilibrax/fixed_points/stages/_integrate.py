@@ -6,39 +6,45 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...networks import is_threshold_linear
+from .._accuracy import DOUBLINGS, FORGOTTEN, NO_SLOWER
 from .._phases import Phase
+from .._result import Outcome
 from .._speed import STEPS_PER_VISIT
-from .._state import State, StopReason
+from .._state import State, StopReason, scales
 from ..stepping import Queue, StepperState, in_lanes, masked_step, run_lanes
 from ._stage import Problem, Stage, steps_use_lapack
 
 
 class Packed(eqx.Module):
-    """The numbers that integration changes, in one array, so that a row moves in one piece: the
-    state's components, then the named numbers."""
+    """The numbers that integration reads and changes, in one array, so that a row moves in one
+    piece: the state's components, their scales, its growth, then the named numbers."""
 
     rows: Float[Array, "m columns"]
 
-    NAMES = ("scale", "time", "dt", "num_steps", "stop", "speed")
+    NAMES = ("time", "dt", "num_steps", "stop", "speed")
 
     @classmethod
-    def of(cls, x: Float[Array, "m n"], **named: Array) -> "Packed":
-        """Pack the state's components and the numbers of these names."""
-        return cls(jnp.column_stack([x, *[named[name].astype(x.dtype) for name in cls.NAMES]]))
+    def of(cls, x: Array, scale: Array, growth: Array, **named: Array) -> "Packed":
+        """Pack these columns, and the numbers of these names."""
+        numbers = [named[name].astype(x.dtype) for name in cls.NAMES]
+        return cls(jnp.column_stack([x, scale, growth, *numbers]))
 
     @property
-    def x(self) -> Float[Array, "m n"]:
-        """The state's components."""
-        return self.rows[:, : -len(self.NAMES)]
+    def parts(self) -> tuple[Float[Array, "m n"], Float[Array, "m n"], Float[Array, "m 5"]]:
+        """The state's components, their scales, and its growth."""
+        n = (self.rows.shape[1] - 5 - len(self.NAMES)) // 2
+        return self.rows[:, :n], self.rows[:, n : 2 * n], self.rows[:, 2 * n : 2 * n + 5]
 
     def __getitem__(self, name: str) -> Float[Array, " m"]:
         return self.rows[:, self.NAMES.index(name) - len(self.NAMES)]
 
 
 class InFlight(eqx.Module):
-    """The trajectories in all lanes, and why those that have stopped did."""
+    """The trajectories in all lanes, how far they have grown, and why those that have stopped
+    did."""
 
     lanes: StepperState
+    growth: Float[Array, "5 lanes"]
     stop: Int[Array, " lanes"]
 
 
@@ -56,26 +62,26 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
 
     def load(rows_of: Float[Array, "m columns"], rows) -> InFlight:
         packed = Packed(rows_of.at[rows].get(mode="clip"))
-        x, scale, i = packed.x.T, packed["scale"], inputs.at[rows].get(mode="clip").T
+        x, scale, growth = (part.T for part in packed.parts)
+        i = inputs.at[rows].get(mode="clip").T
         first, memory = stepper.init(x, i, tolerances.of_steps(scale))
         dt = jnp.where(packed["dt"] > 0, packed["dt"], first)
         num_steps = packed["num_steps"].astype(jnp.int32)
         lanes = StepperState(x, i, scale, packed["time"], dt, num_steps, memory)
-        return InFlight(lanes, jnp.full(len(rows), StopReason.NONE, jnp.int32))
+        return InFlight(lanes, growth, jnp.full(len(rows), StopReason.NONE, jnp.int32))
 
-    def step(_, carry):
+    def step(carry, inverse):
         lanes, running, stop = carry
         lanes = masked_step(stepper, lanes, running, tolerances, phase.horizon)[0]
         speed = speed_of(lanes)
         at_rest = jnp.all(speed <= tolerances.at_rest(lanes.x, lanes.scale), axis=0)
         if is_threshold_linear(lanewise):
-            distance = jnp.min(jnp.abs(lanewise.drive(lanes.x, lanes.i)), axis=0)
-            at_rest |= jnp.max(speed, axis=0) < phase.settling * distance
-        escaped = jnp.max(jnp.abs(lanes.x), axis=0) > flow.divergence * lanes.scale
+            distance = jnp.min(jnp.abs(lanewise.drive(lanes.x, lanes.i)) * inverse, axis=0)
+            at_rest |= jnp.max(speed * inverse, axis=0) < phase.settling * distance
         exhausted = (lanes.time >= phase.t1) | (lanes.num_steps >= flow.max_steps)
         reason = jnp.select(
-            [escaped, at_rest, exhausted, lanes.time >= phase.end],
-            [StopReason.ESCAPED, StopReason.AT_REST, StopReason.EXHAUSTED, StopReason.PHASE_END],
+            [at_rest, exhausted, lanes.time >= phase.end],
+            [StopReason.AT_REST, StopReason.EXHAUSTED, StopReason.PHASE_END],
             StopReason.NONE,
         )
         stop = jnp.where(running, reason.astype(stop.dtype), stop)
@@ -84,28 +90,62 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     def speed_of(lanes: StepperState):
         return jnp.abs(lanewise.tau * stepper.velocity(lanes.memory, lanes.x, lanes.i))
 
+    def unit_of(lanes: StepperState):
+        unit = jnp.maximum(jnp.abs(lanes.x), lanes.scale)
+        return jnp.where(unit > 0, unit, 1)
+
     def advance(flying: InFlight, running):
-        start = (flying.lanes, running, flying.stop)
-        lanes, running, stop = jax.lax.fori_loop(0, STEPS_PER_VISIT, step, start)
-        return InFlight(lanes, stop), running
+        start, inverse = (flying.lanes, running, flying.stop), 1 / flying.lanes.scale
+        lanes, running, stop = jax.lax.fori_loop(
+            0, STEPS_PER_VISIT, lambda _, carry: step(carry, inverse), start
+        )
+        size = jnp.max(jnp.abs(lanes.x), axis=0)
+        growth, escaped = followed(flying.growth, size, lanes.time, flow.divergence)
+        stop = jnp.where(running & escaped, StopReason.ESCAPED, stop)
+        return InFlight(lanes, growth, stop), running & ~escaped
 
     def store(rows_of, rows, flying: InFlight):
         lanes = flying.lanes
         packed = Packed.of(
-            lanes.x.T, scale=lanes.scale, time=lanes.time, dt=lanes.dt, num_steps=lanes.num_steps,
-            stop=flying.stop, speed=jnp.max(speed_of(lanes), axis=0),
+            lanes.x.T, lanes.scale.T, flying.growth.T, time=lanes.time, dt=lanes.dt,
+            num_steps=lanes.num_steps, stop=flying.stop,
+            speed=jnp.sqrt(jnp.mean(jnp.square(speed_of(lanes) / unit_of(lanes)), axis=0)),
         )  # fmt: skip
         return rows_of.at[rows].set(packed.rows, mode="drop")
 
-    packed = Packed.of(state.x, **{name: getattr(state, name) for name in Packed.NAMES})
+    scale = jnp.maximum(scales(network, state.x, inputs), state.scale / FORGOTTEN)
+    numbers = {name: getattr(state, name) for name in Packed.NAMES}
+    packed = Packed.of(state.x, scale, state.growth, **numbers)
     lanes = flow.num_lanes(network, len(inputs))
     packed = Packed(run_lanes(queue, lanes, load, advance, store, packed.rows))
-    changed = Packed.NAMES[1:]
-    return eqx.tree_at(
-        lambda state: [state.x, *[getattr(state, name) for name in changed]],
-        state,
-        [packed.x, *[packed[name].astype(getattr(state, name).dtype) for name in changed]],
+    new = [packed[name].astype(number.dtype) for name, number in numbers.items()]
+    names = ("x", "scale", "growth", *Packed.NAMES)
+    state = eqx.tree_at(
+        lambda state: [getattr(state, name) for name in names], state, [*packed.parts, *new]
     )
+    escaped = state.pending & (state.stop == StopReason.ESCAPED)
+    return state.ended(escaped, Outcome.DIVERGED)
+
+
+def followed(
+    growth: Float[Array, "5 lanes"],
+    size: Float[Array, " lanes"],
+    time: Float[Array, " lanes"],
+    divergence: float,
+) -> tuple[Float[Array, "5 lanes"], Bool[Array, " lanes"]]:
+    """The `growth` of trajectories that are so large by now, and whether they are growing without
+    bound: they have doubled `DOUBLINGS` times beyond the divergence bound, and as many times again
+    no slower. What is too large for the dtype is, too."""
+    extent, first, since, half, then = growth
+    doublings = jnp.log2(size / (divergence * extent))
+    begins = jnp.isnan(first) & (doublings > 0)
+    first, since = jnp.where(begins, doublings, first), jnp.where(begins, time, since)
+    midway = jnp.isnan(half) & (doublings >= DOUBLINGS)
+    half, then = jnp.where(midway, doublings, half), jnp.where(midway, time, then)
+    lately, before = (time - then) * (half - first), (then - since) * (doublings - half)
+    steady = (doublings >= 2 * DOUBLINGS) & (lately <= NO_SLOWER * before)
+    escaped = steady | (size > jnp.finfo(size.dtype).max ** 0.75)
+    return jnp.stack([extent, first, since, half, then]), escaped
 
 
 INTEGRATE = Stage("integrate", wants, run, uses_lapack=steps_use_lapack)

@@ -12,12 +12,14 @@ from ._stage import Problem, Stage
 
 
 def wants(problem: Problem, state: State, phase: Any) -> Bool[Array, " m"]:
-    """Rows with an outcome but no abscissa; stable ones where it is asked for or n is small."""
-    del phase
-    unknown = jnp.isnan(state.abscissa) & ~state.pending & (state.outcome != Outcome.INVALID)
-    if problem.flow.abscissa or problem.network.num_neurons <= LARGEST_TABLE:
-        return unknown
-    return unknown & (state.outcome != Outcome.STABLE)
+    """Rows with an outcome but no abscissa."""
+    del problem, phase
+    return jnp.isnan(state.abscissa) & ~state.pending & (state.outcome != Outcome.INVALID)
+
+
+def applies(problem: Problem) -> bool:
+    """Where abscissas are asked for, or n is small."""
+    return problem.flow.abscissa or problem.network.num_neurons <= LARGEST_TABLE
 
 
 def run(problem: Problem, state: State, phase: Any, queue: Any) -> State:
@@ -27,4 +29,4 @@ def run(problem: Problem, state: State, phase: Any, queue: Any) -> State:
     return state.ended(wanted, state.outcome, abscissa=abscissas)
 
 
-MEASURE = Stage("measure", wants, run, in_parts=True)
+MEASURE = Stage("measure", wants, run, applies, in_parts=True)

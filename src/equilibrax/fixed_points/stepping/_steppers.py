@@ -66,23 +66,25 @@ def in_lanes(network: AbstractDynamics) -> RateNetwork | Lanewise:
 
 
 class StepTolerances(eqx.Module):
-    """Tolerances of the adaptive step size: `rtol`, and an absolute one for each lane."""
+    """Tolerances of the adaptive step size: `rtol`, and an absolute one for each component."""
 
     rtol: Float[Array, ""]
-    atol: PerLane
+    atol: StateLanes
 
 
 class Tolerances(eqx.Module):
-    """Relative tolerances; the absolute ones are in units of the problem's scale."""
+    """Relative tolerances; the absolute ones are in units of each component's scale."""
 
     rtol: Any
     atol: Any
     steady_rtol: Any
     steady_atol: Any
 
-    def of_steps(self, scale: PerLane) -> StepTolerances:
+    def of_steps(self, scale: StateLanes) -> StepTolerances:
         """Tolerances of the step size in lanes of these scales."""
-        return StepTolerances(self.rtol, self.atol * scale)
+        # A component that is zero, as all its terms are, makes no error.
+        tiny = jnp.finfo(scale.dtype).tiny / jnp.finfo(scale.dtype).eps
+        return StepTolerances(self.rtol, jnp.maximum(self.atol * scale, tiny))
 
     def at_rest(self, x, scale):
         """The largest |tau dx/dt| of a component at rest."""
@@ -156,7 +158,7 @@ class DiffraxStepper(eqx.Module):
         term = diffrax.ODETerm(self.network.vector_field)
 
         def parts(atol):
-            controller = diffrax.PIDController(tolerances.rtol, atol)
+            controller = diffrax.PIDController(jnp.asarray(tolerances.rtol), atol)
             return term, with_tolerances(self.solver, controller), controller
 
         return parts
@@ -172,7 +174,7 @@ class DiffraxStepper(eqx.Module):
             dt, remembered = controller.init(term, zero, zero, x, None, i, solver.func, order)
             return dt, (solver.init(term, zero, dt, x, i), remembered)
 
-        dt, memory = jax.vmap(one, in_axes=(1, 1, 0), out_axes=-1)(x, i, tolerances.atol)
+        dt, memory = jax.vmap(one, in_axes=1, out_axes=-1)(x, i, tolerances.atol)
         return jnp.asarray(dt), memory
 
     def step(self, x: StateLanes, i: InputLanes, dt: PerLane, memory, tolerances: StepTolerances):
@@ -192,7 +194,7 @@ class DiffraxStepper(eqx.Module):
             new_state = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new_state, state)
             return new, accepted, end - start, (new_state, remembered)
 
-        axes = (1, 1, 0, -1, 0)
+        axes = (1, 1, 0, -1, 1)
         return jax.vmap(one, in_axes=axes, out_axes=-1)(x, i, dt, memory, tolerances.atol)
 
     def velocity(self, memory, x: StateLanes, i: InputLanes) -> StateLanes:
@@ -228,7 +230,7 @@ class StepperState(eqx.Module):
 
     x: StateLanes
     i: InputLanes
-    scale: PerLane
+    scale: StateLanes
     time: PerLane
     dt: PerLane
     num_steps: Int[Array, " lanes"]
@@ -236,12 +238,12 @@ class StepperState(eqx.Module):
 
 
 def init(
-    stepper: Stepper, x: StateLanes, i: InputLanes, scale: PerLane, tolerances: Tolerances
+    stepper: Stepper, x: StateLanes, i: InputLanes, scale: StateLanes, tolerances: Tolerances
 ) -> StepperState:
     """Lanes that begin here, at time zero."""
     dt, memory = stepper.init(x, i, tolerances.of_steps(scale))
-    none = jnp.zeros(scale.shape, jnp.int32)
-    return StepperState(x, i, scale, jnp.zeros_like(scale), dt, none, memory)
+    none = jnp.zeros(dt.shape, jnp.int32)
+    return StepperState(x, i, scale, jnp.zeros_like(dt), dt, none, memory)
 
 
 def masked_step(
