@@ -28,7 +28,7 @@ HELD = 0.75
 """Power of the rounding unit by which a trajectory at rest on a saddle may be off its stable
 manifold: farther off, it is about to leave."""
 
-QUICK = 0.03
+QUICK = 0.05
 """Speed, as a share of the state's size, below which a cycle is sought only at the end: slower
 trajectories mostly pass a saddle (all but one of 300,000 inputs to the reference network), faster
 ones mostly cycle (98 % of them, on the same network without inhibitory self-connection)."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeGuard
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
 from .._accuracy import CONFINED
@@ -88,20 +88,6 @@ class ChamberTable(AbstractCertificate):
         self.length = jnp.sqrt(jnp.diagonal(self.metric)).T
         self.reach = reach.T
 
-    def point(
-        self, network: RateNetwork, sigma: Bool[Array, "n lanes"], i: Float[Array, "n lanes"]
-    ) -> tuple[Int[Array, " lanes"], Float[Array, "n lanes"], Float[Array, "n lanes"]]:
-        """The chambers' indices, their fixed points, and the `margin`s by which these lie in them.
-        `network` is `in_lanes`."""
-        index = chamber_index(sigma)
-        inverse = self.inverse[:, :, index]
-        # From 0, so that it does not depend on a start; and once more, on what rounding left.
-        target = _product(inverse, chamber_drift(network, sigma, jnp.zeros_like(i), i))
-        target = target + _product(inverse, chamber_drift(network, sigma, target, i))
-        rounding = 2 * jnp.finfo(i.dtype).eps * terms(network, sigma, target, i)
-        hidden = _product(jnp.abs(inverse), rounding)
-        return index, target, margin(network, sigma, target, i, hidden)[0]
-
     @property
     def convergent(self):
         return self.always
@@ -137,14 +123,22 @@ class ChamberTable(AbstractCertificate):
         point is a stable fixed point at all; the point; and the spectral abscissa there. `network`
         is `in_lanes`."""
         sigma = network.drive(x, i) > 0
-        index, target, room = self.point(network, sigma, i)
+        index = chamber_index(sigma)
+        inverse = self.inverse[:, :, index]
+        # From 0, so that it does not depend on a start; and once more, on what rounding left.
+        target = _product(inverse, chamber_drift(network, sigma, jnp.zeros_like(i), i))
+        target = target + _product(inverse, chamber_drift(network, sigma, target, i))
+        # Of tau dx/dt, both at x and at the point.
+        largest = jnp.maximum(jnp.abs(x), jnp.abs(target))
+        rounding = 2 * jnp.finfo(x.dtype).eps * terms(network, sigma, largest, i)
+        hidden = _product(jnp.abs(inverse), rounding)
+        room = margin(network, sigma, target, i, hidden)[0]
         stable = self.trapping[index] & jnp.all(room > 0, axis=0)
         bound = jnp.min(jnp.square(room) / self.reach[:, index], axis=0)
         velocity = network.vector_field(None, x, i)
         norm = jnp.sqrt(jnp.sum(velocity * _product(self.metric[:, :, index], velocity), axis=0))
         # Rounding could hide as much of the velocity.
-        hidden = 4 * jnp.finfo(x.dtype).eps * terms(network, sigma, x, i) / network.tau
-        norm += jnp.sum(hidden * self.length[:, index], axis=0)
+        norm += jnp.sum(2 * rounding / network.tau * self.length[:, index], axis=0)
         trapped = stable & (jnp.square(norm) < CONFINED * bound)
         return trapped, stable, target, self.spectral[index]
 
