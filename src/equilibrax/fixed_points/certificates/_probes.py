@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics, is_threshold_linear
-from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, RESIDUE, UNNOTICED
+from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, RESIDUE, UNNOTICED
 from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
@@ -139,8 +139,8 @@ class Probes(AbstractCertificate):
             moved = jnp.abs(u - lanewise.drive(x, i))
             # On a threshold both sides have to be stable.
             border = jnp.abs(u) <= 2 * slack
-            near = moved <= NEAR_COMPONENT * jnp.abs(point)
-            there = jnp.where(border, near | (moved <= 2 * slack), moved < AHEAD * room)
+            near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * sizes(point)
+            there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
             stable &= jnp.all(there, axis=0)
             other = bound_in(stable & jnp.any(border, axis=0), sigma ^ border)
             bound = jnp.where(jnp.any(border, axis=0), jnp.maximum(bound, other), bound)
