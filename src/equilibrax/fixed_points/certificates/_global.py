@@ -21,7 +21,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..._types import Matrix, Scalar
+from ..._types import Matrix, Scalar, Vector
 from ...networks import RateNetwork
 from ._powers import Powers, balance
 
@@ -39,7 +39,7 @@ class GlobalStability(eqx.Module):
     convergent: Bool[Array, ""]
 
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
-        symmetric = symmetric_part(network, band)
+        symmetric = symmetric_part(network, balance(network.weights), band)
         step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
         unknown = jnp.full_like(step, jnp.inf)
         powers = Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool))
@@ -47,13 +47,12 @@ class GlobalStability(eqx.Module):
         self.convergent = self.trapping & is_alike(network)
 
 
-def symmetric_part(network: RateNetwork, band: Scalar) -> Matrix:
-    """The symmetric part of S (W - I) S^-1, and as much more as the marginal abscissa and rounding
-    may hide: it is Hurwitz, which a symmetric matrix is if and only if it is negative definite,
-    only if T S^2 traps."""
+def symmetric_part(network: RateNetwork, scale: Vector, band: Scalar) -> Matrix:
+    """The symmetric part of S (W - I) S^-1, `scale` being S's diagonal, and as much more as the
+    marginal abscissa and rounding may hide: it is Hurwitz, which a symmetric matrix is if and only
+    if it is negative definite, only if T S^2 traps."""
     n = network.num_neurons
     eye = jnp.eye(n, dtype=network.weights.dtype)
-    scale = balance(network.weights)
     scaled = scale[:, None] * (network.weights - eye) / scale
     slack = 4 * n * jnp.finfo(scaled.dtype).eps * jnp.max(jnp.abs(scaled))
     return (scaled + scaled.T) / 2 + (band * jnp.max(network.tau) + slack) * eye

@@ -31,13 +31,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics, is_threshold_linear
-from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, RESIDUE, UNNOTICED
+from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, UNNOTICED
 from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._chambers import chamber_drift, margin, terms
-from ._products import Lanes, left_by_rounding
+from ._products import Lanes, approaches, left_by_rounding
 
 
 class Probes(AbstractCertificate):
@@ -100,12 +100,8 @@ class Probes(AbstractCertificate):
         def follow(carry):
             k, x, before, going = carry
             y = all_steps(steps, velocity, x)
-            size = sizes(y)
-            now = jnp.max(jnp.abs(y - x) / jnp.where(size > 0, size, 1), axis=0)
-            x = jnp.where(going, y, x)
-            tiny = RESIDUE * unit
-            going &= (now > tiny) & ((now < before / 2) | (now > tiny**0.5))
-            return k + PROBE_STEPS, x, now, going
+            now, on = approaches(y - x, sizes(y), before)
+            return k + PROBE_STEPS, jnp.where(going, y, x), now, going & on
 
         unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
         start = (jnp.zeros((), jnp.int32), x, unknown, wanted)

@@ -256,7 +256,6 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
     where the trajectory is.
     """
     sigma, weights, voltage = block.sigma, network.weights, network.convention == "voltage"
-    tiny = RESIDUE * jnp.finfo(i.dtype).eps
 
     def newton(carry):
         k, x, before, going = carry
@@ -267,11 +266,8 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
         change = jnp.where(sigma, step, drift + weights @ step if voltage else drift)
         change = jnp.where(going, change, 0)
         x += change
-        unit = terms(network, sigma, x, i)
-        now = jnp.max(jnp.abs(change) / jnp.where(unit > 0, unit, 1), axis=0)
-        # Until a step is rounding for every neuron, or small and no smaller than the one before.
-        going &= (now > tiny) & ((now < before / 2) | (now > tiny**0.5))
-        return k + 1, x, now, going
+        now, on = approaches(change, terms(network, sigma, x, i), before)
+        return k + 1, x, now, going & on
 
     def unfinished(carry):
         k, *_, going = carry
@@ -282,6 +278,14 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
         jnp.full_like(powers.norm, jnp.inf), powers.norm < 1,
     )  # fmt: skip
     return jax.lax.while_loop(unfinished, newton, start)[1]
+
+
+def approaches(change: Lanes, unit: Lanes, before: PerRow) -> tuple[PerRow, Bool[Array, " rows"]]:
+    """How large a step into a fixed point was, in these units, and whether another one helps: until
+    it is rounding for every neuron, or small and not half as large as the one before."""
+    now = jnp.max(jnp.abs(change) / jnp.where(unit > 0, unit, 1), axis=0)
+    tiny = RESIDUE * jnp.finfo(change.dtype).eps
+    return now, (now > tiny) & ((now < before / 2) | (now > tiny**0.5))
 
 
 def left_by_rounding(

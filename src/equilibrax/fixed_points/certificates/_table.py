@@ -63,11 +63,13 @@ class ChamberTable(AbstractCertificate):
         self.spectral = jax.vmap(spectral_abscissa)(jacobian)
         hopeful = self.spectral < -band
         # In units in which the weights are balanced; powers of two round nothing.
-        unit = 2 ** jnp.round(jnp.log2(balance(network.weights)))
+        scale = balance(network.weights)
+        unit = 2 ** jnp.round(jnp.log2(scale))
         there = jnp.outer(unit, 1 / unit)
         balanced = jacobian * there
         # One more matrix says whether the network is globally stable (`_global`).
-        matrices = jnp.concatenate([balanced + band * eye, symmetric_part(network, band)[None]])
+        symmetric = symmetric_part(network, scale, band)
+        matrices = jnp.concatenate([balanced + band * eye, symmetric[None]])
         ellipsoids = jax.vmap(solve_lyapunov)(matrices, jnp.append(hopeful, True))
         ellipsoid, last = (jax.tree.map(lambda a, k=k: a[k], ellipsoids) for k in (slice(-1), -1))
         self.always = last.proven & is_alike(network)

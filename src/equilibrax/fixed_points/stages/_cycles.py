@@ -97,11 +97,10 @@ def find_periods(problem: Problem, state: State, phase: Phase, queue: Queue) -> 
         del period
         x, i, scale = (a.at[rows].get(mode="clip") for a in (state.x, inputs, state.scale))
         lanes = init(stepper, x.T, i.T, scale.T, tolerances)
-        unit = jnp.maximum(jnp.abs(lanes.x), lanes.scale)
         zero, none = jnp.zeros_like(lanes.time), jnp.zeros_like(lanes.num_steps)
         never = jnp.full((2, *zero.shape), jnp.inf, zero.dtype)
         return Watch(
-            lanes, jnp.where(unit > 0, unit, 1), start=lanes.x, normal=jnp.zeros_like(lanes.x),
+            lanes, lanes.unit, start=lanes.x, normal=jnp.zeros_like(lanes.x),
             since=zero, first_step=none + LEAD, turned=none > 0, attempt=none, diameter=zero,
             last_diameter=zero, returns=never, distances=never,
         )  # fmt: skip

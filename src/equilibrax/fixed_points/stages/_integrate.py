@@ -90,10 +90,6 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     def speed_of(lanes: StepperState):
         return jnp.abs(lanewise.tau * stepper.velocity(lanes.memory, lanes.x, lanes.i))
 
-    def unit_of(lanes: StepperState):
-        unit = jnp.maximum(jnp.abs(lanes.x), lanes.scale)
-        return jnp.where(unit > 0, unit, 1)
-
     def advance(flying: InFlight, running):
         start, inverse = (flying.lanes, running, flying.stop), 1 / flying.lanes.scale
         lanes, running, stop = jax.lax.fori_loop(
@@ -109,7 +105,7 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
         packed = Packed.of(
             lanes.x.T, lanes.scale.T, flying.growth.T, time=lanes.time, dt=lanes.dt,
             num_steps=lanes.num_steps, stop=flying.stop,
-            speed=jnp.sqrt(jnp.mean(jnp.square(speed_of(lanes) / unit_of(lanes)), axis=0)),
+            speed=jnp.sqrt(jnp.mean(jnp.square(speed_of(lanes) / lanes.unit), axis=0)),
         )  # fmt: skip
         return rows_of.at[rows].set(packed.rows, mode="drop")
 

@@ -236,6 +236,13 @@ class StepperState(eqx.Module):
     num_steps: Int[Array, " lanes"]
     memory: Any
 
+    @property
+    def unit(self) -> StateLanes:
+        """The size of each component: |x| or its scale, whichever is larger, and 1 in place of
+        0."""
+        size = jnp.maximum(jnp.abs(self.x), self.scale)
+        return jnp.where(size > 0, size, 1)
+
 
 def init(
     stepper: Stepper, x: StateLanes, i: InputLanes, scale: StateLanes, tolerances: Tolerances
