@@ -137,3 +137,11 @@ def test_networks_are_built_inside_jit_and_differentiated():
         return network.drift(jnp.ones(2), jnp.zeros(2)).sum()
 
     np.testing.assert_allclose(jax.jit(jax.grad(total))(jnp.eye(2)), np.ones((2, 2)))
+
+
+def test_the_scale_of_a_saturated_neuron_is_that_of_its_own_side():
+    """At x = -30 a sigmoid gives nothing, at 30 it gives 1: what its target hears is W / 2."""
+    network = eqb.RateNetwork(np.asarray([[0.0, 4.0], [0.0, 0.0]]), transfer=eqb.sigmoid)
+    silent, active = (network.scale(jnp.asarray([0.1, x]), jnp.zeros(2)) for x in (-30.0, 30.0))
+    np.testing.assert_allclose(silent, [0.1, 30.0], rtol=1e-9)
+    np.testing.assert_allclose(active, [2.0, 30.0], rtol=1e-9)

@@ -174,11 +174,11 @@ class RateNetwork(AbstractDynamics):
         r"""The unit of each neuron's absolute tolerances: the largest of its own $|x|$, $|i|$ and
         $|b|$, and half of what its sources may add up to. It follows the units of inputs and of
         single neurons."""
+        u = self.drive(x, i)
         x, i, b, weights = jnp.abs(x), jnp.abs(i), jnp.abs(self.bias), jnp.abs(self.weights)
         own = jnp.maximum(jnp.maximum(x, i), b)
         if self.is_threshold_linear:
             return jnp.maximum(own, weights @ own / 2)
-        u = self.drive(x, i)
         phi, slope = jnp.abs(self.transfer(u)), jnp.abs(self.transfer.derivative(u))
         if self.convention == "voltage":
             return jnp.maximum(own, weights @ (phi + slope * own) / 2)
