@@ -65,6 +65,23 @@ def robertson(t, u, i):
     return jnp.stack([-slow + back, slow - back - fast, fast])
 
 
+def rosenzweig_macarthur(capacity):
+    """Prey and predators."""
+    return lambda t, u, i: jnp.stack([
+        u[0] * (1 - u[0] / capacity) - u[0] * u[1] / (1 + u[0]), u[0] * u[1] / (1 + u[0]) - u[1] / 5
+    ])  # fmt: skip
+
+
+def by_logarithms(field):
+    return lambda t, u, i: field(t, jnp.exp(u), i) / jnp.exp(u)
+
+
+def transition(t, u, i):
+    """A non-normal linear part, and a nonlinear one that only turns: transients grow 1 / 0.16-fold."""
+    size = jnp.hypot(*u)
+    return jnp.stack([-u[0] / 25 + u[1] - size * u[1], -2 * u[1] / 25 + size * u[0]])
+
+
 HIGH, LOW = 3.99906996, 0.06158002
 TOGGLE_STARTS = np.asarray([(3, 1), (1, 3), (2, 1.9), (0.1, 0.5), (1e3, 1.01e3), (1e6, 1)])
 TOGGLE_ENDS = np.asarray(
@@ -156,6 +173,41 @@ ADVERSARIES = {
             (50.0, 82.508331, Flow(t1=2000.0, max_steps=400_000)),
         )
     },
+    "prey-that-nearly-dies-out": Adversary(
+        lambda dtype: rosenzweig_macarthur(5.0), [(1.0, 1.0)], Outcome.OSCILLATING,
+        "LSODA's crossings, by logarithms", period=43.711386, method=Flow(t1=4000.0), within=1e-3,
+    ),
+    "prey-of-one-in-1e17": Adversary(
+        lambda dtype: rosenzweig_macarthur(9.0), [(1.0, 1.0)], Outcome.NOT_SETTLED,
+        "an absolute tolerance of 1e-6 decides on the period, and on which side of zero it ends",
+        method=Flow(t1=4000.0, max_steps=100_000),
+    ),
+    "prey-of-one-in-1e17-by-logarithms": Adversary(
+        lambda dtype: by_logarithms(rosenzweig_macarthur(9.0)), [(0.0, 0.0)], Outcome.OSCILLATING,
+        "LSODA's crossings", period=73.755519, method=Flow(t1=4000.0), within=1e-3,
+    ),
+    "a-transient-that-dies-out": Adversary(
+        lambda dtype: transition, [(0.0, 1e-4), (0.0, 1e-5)], Outcome.STABLE,
+        "Trefethen et al., Science 261:578 (1993), by LSODA", state=(0.0, 0.0), unit=1e-4,
+        method=Flow(t1=2000.0), within=1e-3,
+    ),
+    "a-transient-that-does-not": Adversary(
+        lambda dtype: transition, [(0.0, 1e-3)], Outcome.STABLE, "LSODA",
+        state=(0.07974359, 0.99359481), method=Flow(t1=2000.0),
+    ),
+    "beside-a-saddle": Adversary(
+        lambda dtype: lambda t, x, i: x - x**3, [(1e-30,), (-1e-30,)], Outcome.STABLE,
+        "the side of zero it starts on", state=[(1.0,), (-1.0,)],
+    ),
+    "on-a-saddle": Adversary(
+        lambda dtype: lambda t, x, i: x - x**3, [(0.0,)], Outcome.UNSTABLE,
+        "f(0) = 0, f'(0) = 1", state=(0.0,),
+    ),
+    "competitors-with-the-same-input": Adversary(
+        lambda dtype: eqb.RateNetwork(jnp.asarray([[0.5, -2], [-2, 0.5]], dtype)),
+        [(0.0, 0.0)], Outcome.UNSTABLE, "x = i / (1 - 0.5 + 2) on the axis, eigenvalue 1.5",
+        input=[(1.0, 1.0)], state=(0.4, 0.4),
+    ),
     **{
         f"van-der-pol-by-{type(solver).__name__}": Adversary(
             lambda dtype: van_der_pol(1.0), [(1.0, 0.0)], Outcome.OSCILLATING,

@@ -201,3 +201,13 @@ def test_bad_levels_and_sizes():
             large, jax.ShapeDtypeStruct((1, 20_000), jnp.float32),
         )  # fmt: skip
     assert bool(eqb.find_fixed_points(network, inputs, method=Flow(evidence="probe")).stable[0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_probe_that_vanishes_is_evidence(dtype):
+    """Where W is zero, one step of 1 / |J| takes every vector to zero."""
+    network = eqb.RateNetwork(jnp.zeros((20, 20), dtype), bias=0.1)
+    inputs = jax.random.uniform(jax.random.key(0), (50, 20), dtype, minval=-1)
+    found = eqb.find_fixed_points(network, inputs, method=eqb.Flow(evidence="probe"))
+    assert (found.evidence == Evidence.PROBED).all()
+    assert (found.abscissa_bound < 0).all()

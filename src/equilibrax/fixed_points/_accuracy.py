@@ -62,6 +62,9 @@ distance grows: a smaller drift in a period is below the solver's accuracy."""
 TURNS_ALIKE = 0.02
 """Largest difference between two periods, as a share of one."""
 
+MISSED = 3.5
+"""Turns that may pass before the orbit's return is noticed, at most."""
+
 AWAITED_STEPS = 512
 """Solver steps within which two returns are awaited, at a relative tolerance of 1e-7; more at
 tighter ones, in the proportion of a solver of order five."""

@@ -10,6 +10,7 @@ from ..networks import AbstractDynamics
 from ._driver import settle_chunks
 from ._flow import Flow, as_flow
 from ._implicit import with_derivatives
+from ._invariant import without_crossings
 from ._problem import as_problem, without_derivatives
 from ._result import FixedPoints, raise_unsettled
 from ._traced import settle_traced
@@ -77,6 +78,7 @@ def find_fixed_points(
         found = settle_chunks(*problem, method, progress)
     else:
         found = settle_traced(*problem, method)
+    found = without_crossings(*problem, found)
     if not all(map(_checks.is_concrete, jax.tree.leaves((network, inputs)))):
         found = with_derivatives(network, inputs, found)
     return raise_unsettled(found) if throw else found

@@ -76,7 +76,8 @@ _MESSAGES = {
     Outcome.NOT_SETTLED: (
         "The trajectory ran out of time or steps before it came to rest, or the dtype cannot "
         "resolve its end. Raise `t1` or `max_steps` in `Flow`, pass it an implicit solver if the "
-        "network is stiff, or use float64."
+        "network is stiff, or use float64. Where a component that must stay positive came too "
+        "close to zero, pass its logarithm as the state."
     ),
     Outcome.INVALID: (
         "The input, the initial state or the network holds NaN or infinity, or the vector field "

@@ -116,7 +116,10 @@ class Probes(AbstractCertificate):
         def shrink(carry, sigma):
             k, z, bound, going = carry
             z = all_steps(steps, product(point, sigma), z)
-            norm = rare * jnp.linalg.norm(z, axis=0)
+            # In its own unit, since squares of what has shrunk so much would be zero.
+            size = jnp.maximum(jnp.max(jnp.abs(z), axis=0), jnp.finfo(z.dtype).tiny)
+            norm = rare * size * jnp.linalg.norm(z / size, axis=0)
+            norm = jnp.maximum(norm, jnp.finfo(z.dtype).tiny)
             rounds, length = k / PROBE_STEPS + 1, -jnp.log(norm)
             found = -length / (rounds * total + length * longest)
             bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
@@ -167,7 +170,8 @@ def minimal_residual(
         least = 0.1 * jnp.linalg.norm(y, axis=0) / jnp.sqrt(jnp.where(square > 0, square, 1))
         h = jnp.clip(h, least, 4 * fastest)
         y += h * slope
-        y /= jnp.linalg.norm(y, axis=0)
+        length = jnp.linalg.norm(y, axis=0)
+        y /= jnp.where(length > 0, length, 1)
         return y, steps.at[k].set(h)
 
     nothing = jnp.zeros((PROBE_STEPS, y.shape[1]), y.dtype)

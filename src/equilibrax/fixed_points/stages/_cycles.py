@@ -19,8 +19,10 @@ from .._accuracy import (
     AWAITED_STEPS,
     EXACT_RETURN,
     LEAD,
+    MISSED,
     QUICK,
     RETURN,
+    TIGHTER,
     TURNS_ALIKE,
     UNTURNED,
 )
@@ -28,7 +30,7 @@ from .._phases import Phase, tolerances_at
 from .._result import Outcome
 from .._speed import STEPS_PER_VISIT
 from .._state import State, StopReason
-from ..stepping import Queue, StepperState, init, masked_step, run_lanes
+from ..stepping import Queue, StepperState, Tolerances, init, masked_step, run_lanes
 from ._stage import Problem, Stage, steps_use_lapack
 
 
@@ -87,11 +89,33 @@ class Watch(eqx.Module):
 
 
 def find_periods(problem: Problem, state: State, phase: Phase, queue: Queue) -> Float[Array, " m"]:
-    """The periods of the trajectories in the queue that lie on a cycle, and 0 for all others."""
+    """The periods of the trajectories in the queue that lie on a cycle, and 0 for all others: at
+    the second level's tolerances, and alike at those a hundred times looser."""
+    tight = tolerances_at(problem.flow, 1, state.x.dtype)
+    each = jax.tree.map(lambda number: jnp.stack([TIGHTER * number, number]), tight)
+
+    def look(k, carry):
+        period, queue = carry
+        tolerances = jax.tree.map(lambda numbers: numbers[k], each)
+        found = periods_at(tolerances, problem, state, phase, queue)
+        # One of them may have missed a turn or two.
+        longer, shorter = jnp.maximum(found, period), jnp.minimum(found, period)
+        turns = longer / shorter
+        alike = (jnp.abs(turns - jnp.round(turns)) < TURNS_ALIKE) & (turns < MISSED)
+        period = jnp.where((k == 0) | alike, found, 0)
+        return period, Queue.where(period > 0)
+
+    start = (jnp.zeros_like(state.period), queue)
+    return jax.lax.fori_loop(0, 2, look, start)[0]
+
+
+def periods_at(
+    tolerances: Tolerances, problem: Problem, state: State, phase: Phase, queue: Queue
+) -> Float[Array, " m"]:
+    """The same by these tolerances alone."""
     inputs, flow = problem.inputs, problem.flow
     stepper = flow.stepper(problem.network)
-    tolerances = tolerances_at(flow, 1, inputs.dtype)
-    awaited = AWAITED_STEPS * max(1.0, 1e-7 / float(tolerances.rtol)) ** 0.2
+    awaited = AWAITED_STEPS * jnp.maximum(1.0, 1e-7 / tolerances.rtol) ** 0.2
 
     def load(period, rows) -> Watch:
         del period
