@@ -32,7 +32,7 @@ NETWORKS = {
     "infinite weight": (lambda: eqb.RateNetwork(np.asarray([[0, np.inf], [0, 0]])), "index (0, 1)"),
     "integers": (lambda: eqb.RateNetwork(np.eye(2, dtype=int)), "`weights` must have dtype float32 or float64, but has dtype int64"),
     "complex": (lambda: eqb.RateNetwork(EYE * 1j), "has dtype complex128"),
-    "sparse": (lambda: eqb.RateNetwork(sparse.BCOO.fromdense(jnp.asarray(EYE))), "`weights` must be a dense array; `.todense()` makes it one, but is sparse, a BCOO"),
+    "sparse": (lambda: eqb.find_fixed_points(NET, sparse.BCOO.fromdense(jnp.asarray(EYE))), "`inputs` must be a dense array; `.todense()` makes it one (only `weights` may be sparse), but is sparse, a BCOO"),
     "half precision": (lambda: eqb.RateNetwork(EYE.astype(np.float16)), "has dtype float16"),
     "bias shape": (lambda: eqb.RateNetwork(EYE, bias=np.zeros(3)), "`bias` must have shape () or (2,), but has shape (3,)"),
     "bias nan": (lambda: eqb.RateNetwork(EYE, bias=np.nan), "`bias` must be finite"),

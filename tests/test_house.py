@@ -21,12 +21,12 @@ ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_workers", "_b
 PUBLIC = {
     "AbstractDynamics", "AbstractInputs", "Approximation", "Evidence", "FeedForward", "FixedPointError",
     "FixedPoints", "Flow", "Gaussian", "LeakyRNN", "LiveSamples", "Outcome", "RateNetwork",
-    "SampleStore", "Samples", "UniformCube", "WilsonCowan", "analyse", "approximate", "basins",
-    "distill", "error_bound", "enumerate_fixed_points", "evaluate", "export_onnx", "export_stablehlo",
+    "SampleStore", "Samples", "UniformCube", "WilsonCowan", "analyse", "approximate", "basins", "blocks",
+    "convolution", "distill", "error_bound", "enumerate_fixed_points", "evaluate", "export_onnx", "export_stablehlo",
     "find_fixed_points", "follow_branch", "from_graph", "hopfield", "is_unique",
-    "load_approximation", "load_model", "mixture_line", "open_samples", "partitioned",
+    "load_approximation", "load_model", "low_rank", "mixture_line", "open_samples", "partitioned",
     "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "save_model",
-    "settled_event", "sigmoid", "supralinear", "sweep", "tanh", "threshold_linear", "train",
+    "settled_event", "sigmoid", "sparse", "supralinear", "sweep", "tanh", "threshold_linear", "train",
     "train_many", "two_neuron",
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ def floating(name: str, value: Any) -> Array:
     if isinstance(value, (int, float)):
         return jnp.asarray(value, dtype=jnp.result_type(float))
     if hasattr(value, "todense"):
-        must = "be a dense array; `.todense()` makes it one"
+        must = "be a dense array; `.todense()` makes it one (only `weights` may be sparse)"
         fail(name, must, f"is sparse, a {type(value).__name__}", TypeError)
     if not hasattr(value, "dtype"):
         try:
@@ -70,7 +70,7 @@ def per_neuron(name: str, value: Array, n: int) -> None:
         fail(name, f"have shape () or ({n},)", f"has shape {value.shape}")
 
 
-def square(name: str, value: Array | np.ndarray) -> int:
+def square(name: str, value: Any) -> int:
     """Require a matrix of shape (n, n), n at least 1, and return n."""
     if value.ndim != 2 or value.shape[0] != value.shape[1] or value.shape[0] == 0:
         fail(name, "have shape (n, n)", f"has shape {value.shape}")

@@ -59,10 +59,12 @@ def rebuilt(settings: Mapping[str, Any], name: str, classes: Mapping[str, type])
         return settings[name]
     if name in settings:
         return jax.random.wrap_key_data(settings[name], impl=kind)
-    if kind not in classes:
-        raise LookupError(f"{name} is a {kind}, which no file can hold")
     within = [key[len(name) + 1 :] for key in settings if key.startswith(f"{name}.")]
     fields = dict.fromkeys(key.split(".")[0] for key in within if key != "class")
+    if kind == "tuple":
+        return tuple(rebuilt(settings, f"{name}.{k}", classes) for k in fields)
+    if kind not in classes:
+        raise LookupError(f"{name} is a {kind}, which no file can hold")
     return classes[kind](
         **{field: rebuilt(settings, f"{name}.{field}", classes) for field in fields}
     )

@@ -100,7 +100,7 @@ def solve_vs_forward(
             before: dict[str, Any] | None = None
             for size in sizes:
                 shape = (size, n)
-                inputs = jax.random.uniform(keys[3], shape, network.weights.dtype, -1.0, 1.0)
+                inputs = jax.random.uniform(keys[3], shape, network.dtype, -1.0, 1.0)
                 bar.set_postfix(n=n, batch=size)
                 before = _cell(network, fitted.model, inputs, before, repeats, limit_s, method)
                 before["error"] = float(fitted.evaluation.normalised_error)

@@ -36,7 +36,7 @@ from ..fixed_points import find_fixed_points
 from ..fixed_points._problem import as_problem
 from ..fixed_points._result import in_words
 from ..fixed_points.certificates import chamber_drift
-from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
+from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear, with_matrix
 
 Kind = Literal["fold", "hopf", "branch", "border"]
 
@@ -232,7 +232,7 @@ def follow_branch(
     max_points = _checks.integer("max_points", max_points, minimum=2)
     input_of = input if callable(input) else Constant(jnp.asarray(_checks.floating("input", input)))
     p = jnp.asarray(start, jnp.result_type(float))
-    network, i, x = as_problem(network_of(p), input_of(p), x0)
+    network, i, x = as_problem(with_matrix("network", network_of(p)), input_of(p), x0)
     if x is None:
         found = find_fixed_points(network, i)
         if not bool(found.stable):
@@ -242,7 +242,8 @@ def follow_branch(
     n = network.num_neurons
 
     def dynamics_of(p):
-        return as_problem(network_of(p), input_of(p), None if n == i.shape[-1] else x)[0]
+        network = with_matrix("network", network_of(p))
+        return as_problem(network, input_of(p), None if n == i.shape[-1] else x)[0]
 
     curve = Curve(dynamics_of, input_of)
     return _Continuation(curve, x, start, stop, first, largest, max_points).run()

@@ -83,7 +83,7 @@ def _neuron(ax: Axes, place, label: str, colour: str, radius: float):
 
 def _draw_recurrent(ax: Axes, network: RateNetwork):
     n = network.num_neurons
-    weights = np.asarray(network.weights)
+    weights = np.asarray(network.dense_weights)
     strongest = float(np.abs(weights).max()) or 1.0
     sizes = network.partitions
     if sum(sizes) == n - 1 and n <= 12:
@@ -182,7 +182,7 @@ def mixture_response(
     """
     partitions = _partitions(network)
     ax = axes_of(ax, (5.4, 3.8))
-    mixture = jnp.linspace(0, 1, num_points, dtype=network.weights.dtype)
+    mixture = jnp.linspace(0, 1, num_points, dtype=network.dtype)
     line = mixture_line(partitions, network.num_neurons, mixture)
     found = find_fixed_points(network, line, method=method)
     recurrent = jnp.where(found.stable[:, None], partition_sums(found.rates, partitions), jnp.nan)

@@ -104,6 +104,9 @@ MOST_EULER_STEPS = 256
 UNNOTICED = 1e-9
 """Probability with which a probe may miss an unstable direction, for each input."""
 
+PATIENCE = 6
+"""Rounds of a probe's steps without a new least norm after which it is given up."""
+
 AHEAD = 1 / 4
 """How far a drive may be from its value at a fixed point that is probed, as a share of that value.
 """

@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 
 from .. import _checks
-from ..networks import RateNetwork
+from ..networks import RateNetwork, with_matrix
 from ..networks._transfer import Sigmoid, Tanh, ThresholdLinear
 from ._enumerate import LARGEST, is_unique
 from ._flow import Flow
@@ -94,6 +94,7 @@ def analyse(network: RateNetwork) -> Analysis:
     """
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
+    network = with_matrix("network", network)
     if not _checks.is_concrete(network.weights):
         _checks.fail("network", "be known, since the answer is made of Python's bools", "is traced")
     for name in ("weights", "bias", "tau"):

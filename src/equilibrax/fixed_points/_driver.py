@@ -320,7 +320,7 @@ def certificate_of(network: AbstractDynamics, flow: Flow) -> AbstractCertificate
 @eqx.filter_jit
 def _certificate(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
     with exactly():
-        return certificate_for(network, flow.marginal_abscissa(network), flow.evidence)
+        return certificate_for(network, flow)
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from .._types import ActiveSet
-from ..networks import RateNetwork
+from ..networks import RateNetwork, with_matrix
 from ._flow import Flow
 from ._linalg import exactly, inverse
 from ._problem import as_states
@@ -127,7 +127,7 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"
     # > (3, 2) [ True  True False]
     ```
     """
-    check_enumerable(network)
+    network = check_enumerable(network)
     inputs = as_states("inputs", inputs, network.num_neurons)
     if not _checks.is_concrete(inputs) or not _checks.is_concrete(network.weights):
         _checks.fail("inputs", "be known, since k depends on them", "is traced by jax.jit")
@@ -146,8 +146,8 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"
     return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), points)
 
 
-def check_enumerable(network: Any) -> None:
-    """Raise unless every chamber of the network can be visited."""
+def check_enumerable(network: Any) -> RateNetwork:
+    """The network with its weights in an array; raise unless every chamber can be visited."""
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
     if not network.is_threshold_linear:
@@ -158,6 +158,7 @@ def check_enumerable(network: Any) -> None:
             "ones settle an input from many starts, find_fixed_points(network, inputs, x0=starts)"
         )
         _checks.fail("network", must, f"has {network.num_neurons}")
+    return with_matrix("network", network)
 
 
 @eqx.filter_jit
@@ -227,7 +228,7 @@ def is_unique(network: RateNetwork) -> bool:
     # > True False
     ```
     """
-    check_enumerable(network)
+    network = check_enumerable(network)
     if not _checks.is_concrete(network.weights):
         _checks.fail("network", "be known, since the answer is a Python bool", "is traced")
     n = network.num_neurons

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Flag, Vector
-from ..networks import AbstractDynamics, RateNetwork, as_dynamics
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, with_matrix
 from ._driver import certificate_of
 from ._flow import Flow
 from ._linalg import exactly, skip_unless_any
@@ -97,7 +97,7 @@ def settled_event(
     # > True True
     ```
     """
-    network = as_dynamics("network", network)
+    network = with_matrix("network", as_dynamics("network", network))
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
     dtype = network.dtype
     certificate = certificate_of(network, Flow(evidence="proof"))

@@ -34,10 +34,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
-from ..networks import AbstractDynamics
+from ..networks import AbstractDynamics, is_structured
 from ._linalg import eigenvectors, exactly, inverse, solve
 from ._result import FixedPoints, in_words
 from ._speed import NUMBERS_AT_ONCE
+from ._structured import solve_structured
 from .certificates import all_sets, chamber_index, chamber_matrix, has_table
 from .stepping import in_lanes
 
@@ -150,6 +151,9 @@ def _solve(network: AbstractDynamics, i, x, b, *, transpose: bool) -> Float[Arra
         rows = table[chamber_index(in_lanes(network).drive(x.T, i.T) > 0)]
         return jnp.einsum("mkj,mk->mj" if transpose else "mjk,mk->mj", rows, b)
 
+    if is_structured(network):
+        return jax.vmap(partial(solve_structured, network, transpose=transpose))(x, i, b)
+
     def one(network, x, i, b):
         matrix = network.jacobian(x, i) * network.tau[:, None]
         return solve(matrix.T if transpose else matrix, b)
@@ -177,6 +181,10 @@ def _abscissa(
 @_abscissa.def_jvp
 def _abscissa_jvp(primals, tangents):
     network, i, x, known = primals
+    if is_structured(network):
+        # Its matrix, whose eigenvectors are needed, is not built: no derivative is known.
+        total = sum(jnp.sum(tangent) for tangent in jax.tree.leaves(tangents[:3]))
+        return known.value, jnp.nan * total * jnp.ones_like(known.value)
     changes = tangents[:3]
     moved = jax.tree.map(lambda d: d is not None, changes, is_leaf=lambda d: d is None)
     arrays, rest = eqx.partition((network, i, x), moved)

@@ -65,6 +65,15 @@ def probed_rows(n: int) -> int:
     return max(16, min(2**15 // n, 256))
 
 
+LARGEST_RANK = 32
+"""Columns of the factors of weights up to which evidence is by r x r matrices."""
+
+
+def ranked_rows(n: int, r: int) -> int:
+    """Rows whose r x r matrices are worked out at a time."""
+    return max(8, min(2**18 // max(n, r * r), 256))
+
+
 def judged_rows(n: int) -> int:
     """Rows that are judged at a time."""
     return max(2, min(JUDGED_AT_ONCE // n**2, 1024))

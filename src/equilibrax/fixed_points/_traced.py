@@ -79,7 +79,7 @@ def _settle(
     network: AbstractDynamics, flow: Flow, inputs: Float[Array, "m k"], x0: Float[Array, "m n"]
 ) -> FixedPoints:
     with exactly():
-        certificate = certificate_for(network, flow.marginal_abscissa(network), flow.evidence)
+        certificate = certificate_for(network, flow)
         problem = Problem(network, certificate, flow, inputs)
         phases = schedule(flow, network, certificate)
         table = jax.tree.map(lambda *columns: jnp.stack(columns), *phases)

@@ -1,8 +1,8 @@
 """Rate networks, their transfer functions and weight matrices, and other dynamics.
 
 A `RateNetwork` holds the equation of motion, and nothing about its solution. The builders return
-ordinary `RateNetwork`s; each documents its weight matrix. Any other equation of motion subclasses
-`AbstractDynamics`.
+ordinary `RateNetwork`s; each documents its weight matrix, and `weights` holds those with structure.
+Any other equation of motion subclasses `AbstractDynamics`.
 """
 
 from ._connectivity import (
@@ -26,7 +26,10 @@ from ._models import (
 from ._network import (
     Convention as Convention,
     RateNetwork as RateNetwork,
+    has_chambers as has_chambers,
+    is_structured as is_structured,
     is_threshold_linear as is_threshold_linear,
+    with_matrix as with_matrix,
 )
 from ._transfer import (
     AbstractTransfer as AbstractTransfer,
@@ -34,4 +37,13 @@ from ._transfer import (
     sigmoid as sigmoid,
     tanh as tanh,
     threshold_linear as threshold_linear,
+)
+from .weights import (
+    StructuredWeights as StructuredWeights,
+    absolute as absolute,
+    blocks as blocks,
+    convolution as convolution,
+    low_rank as low_rank,
+    sparse as sparse,
+    times as times,
 )

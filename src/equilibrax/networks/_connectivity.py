@@ -14,6 +14,13 @@ from jaxtyping import Array
 from .. import _checks
 from ._network import Convention, RateNetwork
 from ._transfer import AbstractTransfer, threshold_linear
+from .weights import low_rank, sparse
+
+LARGEST_DENSE = 1024
+"""Neurons up to which weights that have structure are an array all the same."""
+
+DENSEST_SPARSE = 0.05
+"""Density up to which larger random weights are sparse: beyond, products with arrays are faster."""
 
 
 def partitioned(
@@ -51,7 +58,8 @@ def partitioned(
       absent. With `w_ii=0.0` about half of all inputs have no stable fixed point.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
-    **Returns:** a `RateNetwork` of sum(partitions) + 1 neurons.
+    **Returns:** a `RateNetwork` of sum(partitions) + 1 neurons; of more than 1,024, with `low_rank`
+    weights.
 
     **Raises:** `ValueError` for no partition, an empty partition, or a negative weight.
 
@@ -72,9 +80,18 @@ def partitioned(
     for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
         _checks.not_negative(name, _checks.scalar(name, weight))
     group = np.repeat(np.arange(len(sizes)), sizes)
-    same = jnp.asarray(group[:, None] == group[None, :], dtype=jnp.result_type(float))
-    num_e = len(group)
-    weights = jnp.zeros((num_e + 1, num_e + 1), same.dtype)
+    num_e, dtype = len(group), jnp.result_type(float)
+    if num_e + 1 > LARGEST_DENSE:
+        # One column for each partition's excitation, and one for the inhibition.
+        member = np.zeros((num_e + 1, len(sizes) + 1))
+        member[np.arange(num_e), group] = 1
+        left = w_e * member
+        left[num_e, :-1], left[:num_e, -1], left[num_e, -1] = w_ei, -w_i, -w_ii
+        member[num_e, -1] = 1
+        factors = (jnp.asarray(part, dtype) for part in (left, member))
+        return RateNetwork(low_rank(*factors), bias, tau, transfer, convention, partitions=sizes)
+    same = jnp.asarray(group[:, None] == group[None, :], dtype)
+    weights = jnp.zeros((num_e + 1, num_e + 1), dtype)
     weights = weights.at[:num_e, :num_e].set(w_e * same)
     weights = weights.at[:num_e, num_e].set(-w_i)
     weights = weights.at[num_e, :num_e].set(w_ei)
@@ -148,7 +165,7 @@ def ring(
     - `w_1`: amplitude of the tuned part.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
-    **Returns:** a `RateNetwork` of n neurons.
+    **Returns:** a `RateNetwork` of n neurons; of more than 1,024, with `low_rank` weights.
 
     **Raises:** `ValueError` for fewer than three neurons; otherwise as `RateNetwork`.
 
@@ -168,6 +185,11 @@ def ring(
     for name, weight in (("w_0", w_0), ("w_1", w_1)):
         _checks.finite(name, _checks.scalar(name, weight))
     theta = 2 * np.pi * np.arange(n) / n
+    if n > LARGEST_DENSE:
+        waves = np.stack([np.ones(n), np.cos(theta), np.sin(theta)], axis=1)
+        right = jnp.asarray(waves, jnp.result_type(float))
+        left = right * jnp.stack([jnp.asarray(w) for w in (w_0, w_1, w_1)]) / n
+        return RateNetwork(low_rank(left, right), bias, tau, transfer, convention)
     tuned = jnp.asarray(np.cos(theta[:, None] - theta[None, :]), jnp.result_type(float))
     return RateNetwork((w_0 + w_1 * tuned) / n, bias, tau, transfer, convention)
 
@@ -204,7 +226,8 @@ def random_ei(
     - `excitatory`: f, the share of excitatory neurons, between 0 and 1.
     - `bias`, `tau`, `transfer`, `convention`: as for `RateNetwork`.
 
-    **Returns:** a `RateNetwork` of n neurons.
+    **Returns:** a `RateNetwork` of n neurons; of more than 1,024, with `sparse` weights for a
+    density of at most 0.05.
 
     **Raises:** `ValueError` outside these ranges.
 
@@ -233,9 +256,27 @@ def random_ei(
     f = num_e / n
     strength = gain / np.sqrt(n * p * (1 - p) * (f + f**2 / (1 - f)))
     source = np.where(np.arange(n) < num_e, strength, -strength * f / (1 - f))
+    if n > LARGEST_DENSE and p <= DENSEST_SPARSE:
+        weights = sparse(_random_matrix(n, p, source, key))
+        return RateNetwork(weights, bias, tau, transfer, convention)
     connected = jax.random.bernoulli(key, p, (n, n)) & ~jnp.eye(n, dtype=bool)
     weights = jnp.where(connected, jnp.asarray(source, jnp.result_type(float)), 0.0)
     return RateNetwork(weights, bias, tau, transfer, convention)
+
+
+def _random_matrix(n: int, p: float, source: np.ndarray, key: Array) -> Any:
+    """A sparse matrix of connections with probability p, none of them to itself, whose elements are
+    those of their sources."""
+    from jax.experimental.sparse import BCOO
+
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    # Distances between connections, in the order of all n^2 places, are geometric.
+    count = n**2 * p
+    place = np.cumsum(rng.geometric(p, int(count + 10 * np.sqrt(count) + 10))) - 1
+    row, column = np.divmod(place[place < n**2], n)
+    row, column = row[row != column], column[row != column]
+    places = jnp.asarray(np.stack([row, column], axis=1), jnp.int32)
+    return BCOO((jnp.asarray(source[column], jnp.result_type(float)), places), shape=(n, n))
 
 
 def from_graph(

@@ -6,12 +6,14 @@ from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Matrix, Scalar, Vector
 from ._dynamics import AbstractDynamics
 from ._transfer import AbstractTransfer, ThresholdLinear, as_transfer, threshold_linear
+from .weights import StructuredWeights, absolute, as_weights, sparse, times
 
 Convention: TypeAlias = Literal["voltage", "activity", "recurrent"]
 
@@ -27,7 +29,10 @@ class RateNetwork(AbstractDynamics):
 
     **Arguments:**
 
-    - `weights`: $W$, shape `(n, n)`; the row is the target, the column the source.
+    - `weights`: $W$, shape `(n, n)`; the row is the target, the column the source. An array, or
+      weights with structure: `low_rank`, `sparse` (or a sparse matrix of SciPy or JAX),
+      `convolution`, `blocks`, or another `lineax` operator made of matrices, diagonals and these
+      by sums and products.
     - `bias`: thresholds $b$, a scalar or shape `(n,)`, in the units of the input.
     - `tau`: time constants $\tau$, a positive scalar or shape `(n,)`, in time.
     - `transfer`: $\phi$, elementwise.
@@ -37,7 +42,8 @@ class RateNetwork(AbstractDynamics):
 
     **Raises:** `ValueError` for weights that are not square or not finite, for a
     time constant that is not positive, for an unknown convention or transfer;
-    `TypeError` for integer, complex or half-precision arrays.
+    `TypeError` for integer, complex or half-precision arrays, and for operators that are known by
+    a function alone.
 
     The arrays are leaves, for `jax.grad`, `jax.vmap` and `eqx.tree_at`.
 
@@ -52,7 +58,7 @@ class RateNetwork(AbstractDynamics):
     ```
     """
 
-    weights: Matrix
+    weights: Any  # an array, shape (n, n), or StructuredWeights
     bias: Vector
     tau: Vector
     transfer: AbstractTransfer
@@ -61,7 +67,7 @@ class RateNetwork(AbstractDynamics):
 
     def __init__(
         self,
-        weights: Float[Array, "n n"],
+        weights: Float[Array, "n n"] | lx.AbstractLinearOperator,
         bias: float | Float[Array, "..."] = 0.0,
         tau: float | Float[Array, "..."] = 1.0,
         transfer: AbstractTransfer | Callable = threshold_linear,
@@ -69,13 +75,21 @@ class RateNetwork(AbstractDynamics):
         *,
         partitions: Sequence[int] = (),
     ):
-        weights = _checks.floating("weights", weights)
+        if isinstance(weights, lx.AbstractLinearOperator):
+            weights = as_weights("weights", weights)
+        elif hasattr(weights, "todense"):
+            weights = sparse(weights)
+        if isinstance(weights, StructuredWeights):
+            for leaf in jax.tree.leaves(eqx.filter(weights, eqx.is_inexact_array)):
+                _checks.finite("weights", _checks.floating("weights", leaf))
+        else:
+            weights = _checks.floating("weights", weights)
+            _checks.finite("weights", weights)
         bias = _checks.floating("bias", bias)
         tau = _checks.floating("tau", tau)
         n = _checks.square("weights", weights)
         for name, value in (("bias", bias), ("tau", tau)):
             _checks.per_neuron(name, value, n)
-        _checks.finite("weights", weights)
         _checks.finite("bias", bias)
         _checks.positive("tau", tau)
         if convention not in get_args(Convention):
@@ -108,7 +122,7 @@ class RateNetwork(AbstractDynamics):
     @property
     def fastest(self) -> Scalar:
         """An estimate of the fastest time scale, from the weights."""
-        strength = jnp.max(jnp.sum(jnp.abs(self.weights), axis=1))
+        strength = jnp.max(self._received(jnp.ones_like(self.tau)))
         return jnp.min(self.tau) / (1 + strength)
 
     def drive(self, x: Vector, i: Vector) -> Vector:
@@ -116,8 +130,8 @@ class RateNetwork(AbstractDynamics):
         if self.convention == "voltage":
             return x - self.bias
         if self.convention == "activity":
-            return self.weights @ x + i - self.bias
-        return self.weights @ x - self.bias
+            return times(self.weights, x) + i - self.bias
+        return times(self.weights, x) - self.bias
 
     def drift(self, x: Vector, i: Vector) -> Vector:
         r"""$\tau \dot x$, the right-hand side of the equation above, in units of x."""
@@ -126,7 +140,7 @@ class RateNetwork(AbstractDynamics):
     def drift_at(self, phi: Vector, x: Vector, i: Vector) -> Vector:
         r"""$\tau \dot x$ for the values `phi` of the transfer function."""
         if self.convention == "voltage":
-            return -x + self.weights @ phi + i
+            return -x + times(self.weights, phi) + i
         if self.convention == "activity":
             return -x + phi
         return -x + phi + i
@@ -164,37 +178,93 @@ class RateNetwork(AbstractDynamics):
 
     def linearised(self, slope: Vector) -> Matrix:
         """T J, the derivative of `drift`, for these slopes of phi."""
+        weights = self.dense_weights
         if self.convention == "voltage":
-            gain = self.weights * slope[None, :]
+            gain = weights * slope[None, :]
         else:
-            gain = slope[:, None] * self.weights
+            gain = slope[:, None] * weights
         return gain - jnp.eye(self.num_neurons, dtype=gain.dtype)
+
+    def push(self, slope: Vector, d: Vector) -> Vector:
+        """T J d, for these slopes of phi; without the matrix."""
+        if self.convention == "voltage":
+            return times(self.weights, slope * d) - d
+        return slope * times(self.weights, d) - d
+
+    def pull(self, slope: Vector, d: Vector) -> Vector:
+        """(T J)' d, the transpose."""
+        if self.convention == "voltage":
+            return slope * times(self.weights.T, d) - d
+        return times(self.weights.T, slope * d) - d
+
+    @property
+    def dense_weights(self) -> Matrix:
+        """W as an array."""
+        weights = self.weights
+        return weights.as_matrix() if isinstance(weights, StructuredWeights) else weights
+
+    def _received(self, sent: Vector) -> Vector:
+        """|W| y, of what all sources send."""
+        return times(absolute(self.weights), sent)
 
     def scale(self, x: Vector, i: Vector) -> Vector:
         r"""The unit of each neuron's absolute tolerances: the largest of its own $|x|$, $|i|$ and
         $|b|$, and half of what its sources may add up to. It follows the units of inputs and of
         single neurons."""
         u = self.drive(x, i)
-        x, i, b, weights = jnp.abs(x), jnp.abs(i), jnp.abs(self.bias), jnp.abs(self.weights)
+        x, i, b = jnp.abs(x), jnp.abs(i), jnp.abs(self.bias)
         own = jnp.maximum(jnp.maximum(x, i), b)
         if self.is_threshold_linear:
-            return jnp.maximum(own, weights @ own / 2)
+            return jnp.maximum(own, self._received(own) / 2)
         phi, slope = jnp.abs(self.transfer(u)), jnp.abs(self.transfer.derivative(u))
         if self.convention == "voltage":
-            return jnp.maximum(own, weights @ (phi + slope * own) / 2)
-        received = slope * (weights @ x + b + (i if self.convention == "activity" else 0))
+            return jnp.maximum(own, self._received(phi + slope * own) / 2)
+        received = slope * (self._received(x) + b + (i if self.convention == "activity" else 0))
         own = jnp.maximum(x, phi) if self.convention == "activity" else jnp.maximum(x, i)
         return jnp.maximum(jnp.maximum(own, phi), received / 2)
 
     def magnitude(self, x: Vector, i: Vector) -> Vector:
         """Sum of the absolute values of the terms of `drift`. The terms are those of the
         linearisation, which a steep transfer function enlarges, and those of the equation."""
-        linear = jnp.abs(self.jacobian(x, i) * self.tau[:, None])
-        size = jnp.abs(x) + jnp.abs(self.bias)
-        phi = jnp.abs(self.transfer(self.drive(x, i)))
-        return linear @ size + jnp.abs(self.weights) @ phi + size + jnp.abs(i) + phi
+        u, size = self.drive(x, i), jnp.abs(x) + jnp.abs(self.bias)
+        phi, slope = jnp.abs(self.transfer(u)), jnp.abs(self.transfer.derivative(u))
+        if self.convention == "voltage":
+            linear = self._received(slope * size + phi)
+        else:
+            linear = slope * self._received(size) + self._received(phi)
+        return linear + 2 * size + jnp.abs(i) + phi
 
 
 def is_threshold_linear(dynamics: Any) -> TypeGuard["RateNetwork"]:
     """Whether the dynamics are a threshold-linear `RateNetwork`."""
     return isinstance(dynamics, RateNetwork) and dynamics.is_threshold_linear
+
+
+LARGEST_MATRIX = 4096
+"""Neurons up to which structured weights are written out as a matrix where one is needed."""
+
+
+def with_matrix(name: str, network: Any) -> Any:
+    """The network with its weights in an array, for what works on the matrix; other dynamics as
+    they are."""
+    if not is_structured(network):
+        return network
+    n = network.num_neurons
+    if n > LARGEST_MATRIX:
+        must = (
+            f"have weights that fit into an array, for which n is at most {LARGEST_MATRIX}, since "
+        )
+        must += "their matrix is needed here"
+        _checks.fail(name, must, f"has {n} neurons and {type(network.weights).__name__} weights")
+    return eqx.tree_at(lambda network: network.weights, network, network.dense_weights)
+
+
+def is_structured(dynamics: Any) -> TypeGuard["RateNetwork"]:
+    """Whether the dynamics are a `RateNetwork` whose weights are an operator, and not an array."""
+    return isinstance(dynamics, RateNetwork) and isinstance(dynamics.weights, StructuredWeights)
+
+
+def has_chambers(dynamics: Any) -> TypeGuard["RateNetwork"]:
+    """Whether the dynamics are a threshold-linear `RateNetwork` whose weights are an array, from
+    which the matrices of its chambers can be built."""
+    return is_threshold_linear(dynamics) and not is_structured(dynamics)

@@ -12,6 +12,7 @@ from .._settings import described, program_of, rebuilt, versions
 from ..fixed_points import Flow
 from ..networks import AbstractDynamics, LeakyRNN, RateNetwork, WilsonCowan, as_dynamics
 from ..networks._transfer import TRANSFERS
+from ..networks.weights import STRUCTURES
 from ._inputs import AbstractInputs, Gaussian, UniformCube
 from ._shards import NAME
 
@@ -20,7 +21,8 @@ STORE = Kind("a store of samples", "equilibrax-store", 1, NAME)
 READABLE = {
     kind.__qualname__: kind
     for kind in (
-        RateNetwork, LeakyRNN, WilsonCowan, *TRANSFERS.values(), UniformCube, Gaussian, Flow
+        RateNetwork, LeakyRNN, WilsonCowan, *TRANSFERS.values(), *STRUCTURES, UniformCube, Gaussian,
+        Flow,
     )
 }  # fmt: skip
 """The classes that can be rebuilt from settings, by name."""

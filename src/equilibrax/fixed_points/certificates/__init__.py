@@ -3,18 +3,19 @@
 `ChamberTable` holds all chambers of a small threshold-linear network, with the ellipsoids that
 trap (`_ellipsoids`). `ActiveBlocks` (`_products`) works out those of a larger one as they occur,
 by powers of I + h J (`_powers`), which also prove the stability of smooth dynamics at a
-`PolishedPoint`. `Probes` give evidence but for a stated probability where matrices are too large,
-and `NoCertificate` leaves all to the spectrum (`_spectrum`). Sometimes a network is proven to
-converge from everywhere (`_global`).
+`PolishedPoint`. Networks of low rank have a `LowRankPoint`, proven by r x r matrices. `Probes` give
+evidence but for a stated probability where matrices are too large, and `NoCertificate` leaves all
+to the spectrum (`_spectrum`). Sometimes a network is proven to converge from everywhere
+(`_global`).
 """
 
 from itertools import pairwise
-from typing import Any
 
 import jax.numpy as jnp
 
 from ... import _checks
-from ...networks import AbstractDynamics, is_threshold_linear
+from ...networks import AbstractDynamics, is_structured, is_threshold_linear
+from .._flow import Flow
 from .._speed import LARGEST_PROOF, LARGEST_PROVEN, matrix_sizes, proof_bytes
 from ._base import (
     AbstractCertificate as AbstractCertificate,
@@ -31,6 +32,7 @@ from ._chambers import (
 )
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability
+from ._low_rank import LowRankPoint as LowRankPoint, has_low_rank
 from ._polished import PolishedPoint as PolishedPoint
 from ._probes import Probes as Probes
 from ._products import ActiveBlocks as ActiveBlocks, euler_step
@@ -41,14 +43,23 @@ from ._spectrum import (
 from ._table import ChamberTable as ChamberTable, has_table as has_table
 
 
-def certificate_for(
-    network: AbstractDynamics, band: Any, evidence: str | None = None
-) -> AbstractCertificate:
-    """The certificate of this network; abscissas within the marginal `band` prove nothing.
-
-    `evidence` is a level of `Flow`: `"proof"`, `"probe"`, `"spectrum"` or, for the cheapest, None.
-    """
-    n = network.num_neurons
+def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
+    """The certificate of this network, for the evidence that the flow asks for; abscissas within
+    the marginal band prove nothing."""
+    n, evidence, band = network.num_neurons, flow.evidence, flow.marginal_abscissa(network)
+    if is_structured(network):
+        low_rank = has_low_rank(network)
+        if evidence == "spectrum" or (evidence == "proof" and not low_rank):
+            kind = type(network.weights).__name__
+            must = (
+                f'be "probe" or None for weights with structure ({kind}), whose matrix is not built'
+            )
+            _checks.fail("evidence", must, f'is "{evidence}"')
+        if flow.abscissa and not low_rank:
+            must = "be False for weights with structure, whose eigenvalues are not computed"
+            _checks.fail("abscissa", must, "is True")
+        ranked = low_rank and evidence != "probe"
+        return LowRankPoint(network, band) if ranked else Probes(network, band)
     if evidence == "spectrum":
         return NoCertificate()
     if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):

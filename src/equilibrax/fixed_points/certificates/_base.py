@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..._types import ActiveSet, Scalar
+from ..._types import ActiveSet, Flag, Scalar, Vector
+from .._linalg import solve
 from .._result import Evidence
 from .._speed import judged_rows
 from ..stepping import Queue, in_blocks
 from ._chambers import chamber_matrix
-from ._spectrum import spectral_abscissa
+from ._spectrum import spectral_abscissa, unstable_projection
 
 
 class Proof(eqx.Module):
@@ -145,6 +146,18 @@ class AbstractCertificate(eqx.Module):
     def abscissa(self, network: Any, sigma: ActiveSet) -> Scalar:
         """The spectral abscissa in the chamber of sigma."""
         return spectral_abscissa(chamber_matrix(network, sigma) / network.tau[:, None])
+
+    def abscissa_at(self, network: Any, x: Vector, i: Vector) -> Scalar:
+        """The spectral abscissa of smooth dynamics at x."""
+        return spectral_abscissa(network.jacobian(x, i))
+
+    def solve(self, network: Any, x: Vector, i: Vector, b: Vector) -> Vector:
+        """(T J)^-1 b, with the Jacobian at x."""
+        return solve(network.jacobian(x, i) * network.tau[:, None], b)
+
+    def unstable_part(self, network: Any, x: Vector, i: Vector, d: Vector, wanted: Flag) -> Vector:
+        """The part of d in the unstable subspace of the Jacobian at x, where that is wanted."""
+        return unstable_projection(network.jacobian(x, i), wanted) @ d
 
 
 class NoCertificate(AbstractCertificate):

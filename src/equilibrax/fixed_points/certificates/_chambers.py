@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Matrix
-from ...networks import RateNetwork
+from ...networks import RateNetwork, absolute, times
 
 
 def all_sets(n: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def chamber_index(sigma: Bool[Array, "n lanes"]) -> Int[Array, " lanes"]:
 
 def chamber_matrix(network: RateNetwork, sigma: ActiveSet) -> Matrix:
     """M = T J, the linear part of the flow in the chamber of sigma."""
-    return network.linearised(sigma.astype(network.weights.dtype))
+    return network.linearised(sigma.astype(network.dtype))
 
 
 def chamber_drift(
@@ -50,7 +50,7 @@ def terms(
     `network` is `in_lanes` where x is."""
     size = jnp.abs(x) + jnp.abs(network.bias)
     sources = jnp.where(sigma, size, 0) if network.convention == "voltage" else jnp.abs(x)
-    return jnp.abs(network.weights) @ sources + size + jnp.abs(i)
+    return times(absolute(network.weights), sources) + size + jnp.abs(i)
 
 
 def margin(
@@ -70,5 +70,5 @@ def margin(
     if network.convention == "voltage":
         slack = hidden + unit * (jnp.abs(x) + jnp.abs(network.bias))
     else:
-        slack = jnp.abs(network.weights) @ hidden + unit * terms(network, sigma, x, i)
+        slack = times(absolute(network.weights), hidden) + unit * terms(network, sigma, x, i)
     return jnp.where(sigma, u, -u) - slack, slack

@@ -30,10 +30,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...networks import AbstractDynamics, is_threshold_linear
-from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, UNNOTICED
+from ..._types import Flag
+from ...networks import AbstractDynamics, RateNetwork, is_structured, is_threshold_linear
+from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, PATIENCE, UNNOTICED
 from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
+from .._structured import solve_structured
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._chambers import chamber_drift, margin, terms
@@ -66,10 +68,49 @@ class Probes(AbstractCertificate):
 
         return proof_in_blocks(queue, probed_rows(network.num_neurons), treat, x, inputs)
 
+    def abscissa(self, network, sigma):
+        unknown = jnp.asarray(jnp.nan, network.dtype)
+        return unknown if is_structured(network) else super().abscissa(network, sigma)
+
+    def abscissa_at(self, network, x, i):
+        unknown = jnp.asarray(jnp.nan, network.dtype)
+        return unknown if is_structured(network) else super().abscissa_at(network, x, i)
+
+    def solve(self, network, x, i, b):
+        if is_structured(network):
+            return solve_structured(network, x, i, b)
+        return super().solve(network, x, i, b)
+
+    def unstable_part(self, network, x, i, d, wanted):
+        # Nothing is known to be a saddle.
+        return d if is_structured(network) else super().unstable_part(network, x, i, d, wanted)
+
     def proof(
         self, network: AbstractDynamics, x: Lanes, i: Array, wanted: Bool[Array, " rows"]
     ) -> Proof:
-        """The evidence on trajectories at x."""
+        """The evidence on trajectories at x; where the pilot's steps fail, by cautious ones."""
+
+        def unfinished(carry):
+            k, _, left = carry
+            return (k < 2) & jnp.any(left)
+
+        def attempt(carry):
+            k, before, left = carry
+            proof, failed = self.attempt(network, x, i, left, cautious=k > 0)
+            proof = jax.tree.map(
+                lambda new, old: jnp.where(left.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+                proof, before,
+            )  # fmt: skip
+            return k + 1, proof, left & failed
+
+        start = (jnp.zeros((), jnp.int32), Proof.of_nothing(x.T), wanted)
+        return jax.lax.while_loop(unfinished, attempt, start)[1]
+
+    def attempt(
+        self, network: AbstractDynamics, x: Lanes, i: Array, wanted: Bool[Array, " rows"],
+        *, cautious: Flag,
+    ) -> tuple[Proof, Bool[Array, " rows"]]:  # fmt: skip
+        """The same by steps of one kind, and where these did not lead to the end."""
         lanewise: Any = in_lanes(network)
         linear = is_threshold_linear(network)
         n, unit = x.shape[0], jnp.finfo(x.dtype).eps
@@ -81,7 +122,10 @@ class Probes(AbstractCertificate):
             return lanewise.vector_field(jnp.zeros((), x.dtype), x, i)
 
         def product(x, sigma=sigma):
-            return lambda z: jax.jvp(lambda x: velocity(x, sigma), (x,), (z,))[1]
+            if not isinstance(network, RateNetwork):
+                return lambda z: jax.jvp(velocity, (x,), (z,))[1]
+            slope = sigma if linear else network.transfer.derivative(lanewise.drive(x, i))
+            return lambda z: lanewise.push(slope.astype(z.dtype), z) / lanewise.tau
 
         def sizes(x):
             if linear:
@@ -92,6 +136,7 @@ class Probes(AbstractCertificate):
             return jnp.broadcast_to(vector[:, None], x.shape)
 
         steps = minimal_residual(product(x), columns(self.pilot), jnp.min(network.tau))
+        steps = jnp.where(cautious, jnp.min(steps, axis=0) / 2, steps)
 
         def unfinished(carry):
             k, *_, going = carry
@@ -106,15 +151,17 @@ class Probes(AbstractCertificate):
         unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
         start = (jnp.zeros((), jnp.int32), x, unknown, wanted)
         _, point, left, _ = jax.lax.while_loop(unfinished, follow, start)
-        wanted &= left <= 64 * unit
+        failed = wanted & ~(left <= 64 * unit)
+        wanted &= ~failed
 
-        # Each round is a trial, on two sides of a threshold: their probabilities may add up.
-        trials = 2 * MOST_PROBE_STEPS / PROBE_STEPS
+        # Each round is a trial, on two sides of a threshold, by two kinds of steps: their
+        # probabilities may add up.
+        trials = 4 * MOST_PROBE_STEPS / PROBE_STEPS
         rare = 0.8 * n**0.5 * trials / UNNOTICED
         total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
 
         def shrink(carry, sigma):
-            k, z, bound, going = carry
+            k, z, bound, least, age, going = carry
             z = all_steps(steps, product(point, sigma), z)
             # In its own unit, since squares of what has shrunk so much would be zero.
             size = jnp.maximum(jnp.max(jnp.abs(z), axis=0), jnp.finfo(z.dtype).tiny)
@@ -123,13 +170,18 @@ class Probes(AbstractCertificate):
             rounds, length = k / PROBE_STEPS + 1, -jnp.log(norm)
             found = -length / (rounds * total + length * longest)
             bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
-            return k + PROBE_STEPS, z, bound, going & (norm > 0.5) & (norm < 1e6 * rare)
+            # What has not shrunk for some rounds will not.
+            age = jnp.where(norm < least, 0, age + 1)
+            going &= (norm > 0.5) & (norm < 1e6 * rare) & (age < PATIENCE)
+            return k + PROBE_STEPS, z, bound, jnp.fmin(least, norm), age, going
 
         def bound_in(wanted, sigma):
-            start = (jnp.zeros((), jnp.int32), columns(self.probe), unknown, wanted)
+            none = jnp.zeros(x.shape[1], jnp.int32)
+            start = (none[0], columns(self.probe), unknown, unknown, none, wanted)
             return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma), start)[2]
 
         bound = bound_in(wanted, sigma)
+        failed |= wanted & ~(bound < jnp.inf)
         stable = wanted & (bound < -self.band)
         if linear:
             hidden = left_by_rounding(lanewise, sigma, bound, point, i)
@@ -147,7 +199,7 @@ class Probes(AbstractCertificate):
         else:
             stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * sizes(point), axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
-        return Proof(evidence, point.T, bound)
+        return Proof(evidence, point.T, bound), failed
 
 
 def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:

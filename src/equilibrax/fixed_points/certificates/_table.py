@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
+from ...networks import AbstractDynamics, RateNetwork, has_chambers
 from .._accuracy import CONFINED
 from .._speed import CERTIFIED_AT_ONCE, LARGEST_TABLE
 from ..stepping import in_blocks, in_lanes
@@ -31,7 +31,8 @@ from ._spectrum import spectral_abscissa
 
 def has_table(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
     """Whether the network's chambers are few enough to be tabulated."""
-    return is_threshold_linear(network) and network.num_neurons <= LARGEST_TABLE
+    small = network.num_neurons <= LARGEST_TABLE
+    return small and has_chambers(network)
 
 
 class ChamberTable(AbstractCertificate):

@@ -9,14 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ..._types import Flag, Scalar, Vector
-from ...networks import AbstractDynamics, RateNetwork, is_threshold_linear
+from ...networks import (
+    AbstractDynamics,
+    RateNetwork,
+    absolute,
+    is_threshold_linear,
+    times,
+)
 from .._accuracy import HELD, NEAR_COMPONENT, NEAR_SCALE, ROUNDING, WEAKEST
-from .._linalg import solve
 from .._phases import Phase, tolerances_at
 from .._result import Evidence, Outcome
 from .._speed import judged_rows
 from .._state import PENDING, State, StopReason
-from ..certificates import spectral_abscissa, unstable_projection
 from ..stepping import Queue, in_blocks
 from ._stage import Problem, Stage
 
@@ -63,14 +67,14 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     The abscissa is that of the state returned; it is left open where the point behind the state
     was not reached.
     """
-    network, flow = problem.network, problem.flow
+    network, flow, certificate = problem.network, problem.flow, problem.certificate
     x, scale = row.x, row.scale
     loosest, tightest = (
         tolerances_at(flow, level, x.dtype) for level in (0, flow.last_level(x.dtype))
     )
     speed = jnp.abs(network.drift(x, i))
     resting = jnp.all(speed <= loosest.at_rest(x, scale))
-    point, believed = polish(network, x, i, scale)
+    point, believed = polish(problem, x, i, scale)
     # Terms that do not depend on x may hide it in their rounding: it is as exact as it can be.
     hidden = final & ~believed & resting & jnp.all(speed <= rounding(network, x, i, row.growth[0]))
     place = jnp.where(believed, point, x)
@@ -81,8 +85,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     divided = (jnp.minimum(below, above) < -band) & (abscissa >= -band)
 
     saddle = believed & (abscissa > band) & ~divided
-    unstable_part = unstable_projection(network.jacobian(place, i), wanted=saddle)
-    adrift = jnp.abs(unstable_part @ (x - place))
+    adrift = jnp.abs(certificate.unstable_part(network, place, i, x - place, saddle))
     size = jnp.maximum(jnp.abs(place), scale)
     held = jnp.all(adrift <= jnp.finfo(x.dtype).eps ** HELD * size)
 
@@ -118,7 +121,7 @@ def one_sided_abscissas(
     """The abscissas with all neurons on a threshold silent, and with all of them active."""
     network = problem.network
     if not is_threshold_linear(network):
-        abscissa = spectral_abscissa(network.jacobian(x, i))
+        abscissa = problem.certificate.abscissa_at(network, x, i)
         return abscissa, abscissa
     active, border = network.drive(x, i) > 0, on_threshold(network, x, i, scale)
 
@@ -148,7 +151,7 @@ def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Vector) -> B
     """Neurons of a threshold-linear network whose drive is zero up to rounding."""
     terms = network.magnitude(x, i) + scale
     if network.convention != "voltage":
-        terms = jnp.abs(network.weights) @ terms + jnp.abs(i) + jnp.abs(network.bias)
+        terms = times(absolute(network.weights), terms) + jnp.abs(i) + jnp.abs(network.bias)
     return jnp.abs(network.drive(x, i)) <= ROUNDING * jnp.finfo(x.dtype).eps * terms
 
 
@@ -159,7 +162,7 @@ def is_near(x: Vector, point: Vector, scale: Vector) -> Flag:
     return jnp.all(jnp.abs(point - x) <= slack)
 
 
-def polish(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> tuple[Vector, Flag]:
+def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vector, Flag]:
     """The fixed point next to x, by Newton's method, and whether it may be believed.
 
     In a chamber of a threshold-linear network the first step is exact and the second
@@ -169,9 +172,10 @@ def polish(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> tu
     near, within 2 % of itself or 1e-4 of its scale, and the residual must be rounding.
     """
 
+    network = problem.network
+
     def newton(x):
-        matrix = network.jacobian(x, i) * network.tau[:, None]
-        return x - solve(matrix, network.drift(x, i))
+        return x - problem.certificate.solve(network, x, i, network.drift(x, i))
 
     first = newton(x)
     point = newton(first)

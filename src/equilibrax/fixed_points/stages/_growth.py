@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ..._types import Flag, Vector
-from ...networks import RateNetwork, is_threshold_linear
+from ...networks import RateNetwork, has_chambers
 from .._accuracy import FAR, GROWING, STILL_GROWING
 from .._linalg import solve
 from .._phases import Phase
@@ -55,7 +55,7 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
 
 
 GROWTH = Stage(
-    "growth", wants, run, lambda problem: is_threshold_linear(problem.network),
+    "growth", wants, run, lambda problem: has_chambers(problem.network),
     uses_lapack=lambda problem: True,
 )  # fmt: skip
 

@@ -1,0 +1,85 @@
+"""Weights that depend on the distance alone."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ... import _checks
+from ._base import StructuredWeights
+
+
+class Convolution(StructuredWeights):
+    r"""$W_{jk} = w_{j - k}$ on a ring or, with two indices a neuron, on a torus: `convolution`
+    builds it.
+
+    - `kernel`: w, of the grid's shape.
+    - `bounds`: whether it stands for the sizes of another one's elements, rounding included.
+    """
+
+    kernel: Float[Array, "..."]
+    bounds: bool = eqx.field(default=False, static=True)
+
+    @property
+    def shape(self):
+        return self.kernel.size, self.kernel.size
+
+    @property
+    def dtype(self):
+        return self.kernel.dtype
+
+    def lanes(self, x):
+        grid = self.kernel.shape
+        axes = range(1, 1 + len(grid))
+        places = x.T.reshape(-1, *grid)
+        spectrum = jnp.fft.rfftn(places, axes=axes) * jnp.fft.rfftn(self.kernel)
+        y = jnp.fft.irfftn(spectrum, grid, axes=axes).reshape(-1, self.kernel.size).T
+        if not self.bounds:
+            return y
+        # Fourier transforms round in units of all their terms, of which this bounds the sum.
+        return jnp.maximum(y, 0) + jnp.linalg.norm(self.kernel) * jnp.linalg.norm(x, axis=0)
+
+    def absolute(self):
+        return Convolution(jnp.abs(self.kernel), bounds=True)
+
+    def scaled(self, factor):
+        return Convolution(self.kernel * factor)
+
+    def transpose(self):
+        axes = range(self.kernel.ndim)
+        return Convolution(jnp.roll(jnp.flip(self.kernel), 1, axes))
+
+    def as_matrix(self):
+        place = np.indices(self.kernel.shape).reshape(self.kernel.ndim, -1)
+        apart = place[:, :, None] - place[:, None, :]
+        return self.kernel[tuple(apart % np.asarray(self.kernel.shape)[:, None, None])]
+
+
+def convolution(kernel: Float[Array, "..."]) -> Convolution:
+    r"""Weights that depend on the distance alone, $W_{jk} = w_{j - k}$, indices taken modulo n.
+
+    **Arguments:**
+
+    - `kernel`: w, shape `(n,)` for a ring of n neurons, or `(rows, columns)` for a sheet with
+      periodic borders, whose neurons count row by row; `kernel[0]` is the weight of each neuron
+      onto itself.
+
+    **Returns:** weights for `RateNetwork`, whose products are fast Fourier transforms.
+
+    **Raises:** `ValueError` for a kernel of another shape, or that is not finite.
+
+    **Example:**
+
+    ```python
+    theta = 2 * jnp.pi * jnp.arange(512) / 512
+    network = eqb.RateNetwork(eqb.convolution((3 * jnp.cos(theta) - 4) / 512))
+    found = eqb.find_fixed_points(network, 1 + 0.1 * jnp.cos(theta - theta[100]))
+    print(jnp.argmax(found.rates), found.stable)
+    # > 100 True
+    ```
+    """
+    kernel = _checks.floating("kernel", kernel)
+    if kernel.ndim not in (1, 2) or kernel.size == 0:
+        _checks.fail("kernel", "have shape (n,) or (rows, columns)", f"has shape {kernel.shape}")
+    _checks.finite("kernel", kernel)
+    return Convolution(kernel)
