@@ -407,3 +407,92 @@ def test_small_networks_may_have_their_chambers_enumerated():
     np.testing.assert_array_equal(ours.state, theirs.state)
     assert eqb.is_unique(network) == eqb.is_unique(dense)
     assert bool(eqb.find_fixed_points(network, i).stable)
+
+
+# Inputs and outputs of a few components.
+
+
+def driven(kind="low-rank", **options):
+    """A network driven and read in few dimensions, its maps, and the same without them."""
+    rng = np.random.default_rng(8)
+    maps, readout = rng.normal(size=(N, 3)), rng.normal(size=(2, N)) / N
+    options = {"bias": 0.1, **options}
+    build = KINDS[kind][0]
+    network = eqb.RateNetwork(build(), input_weights=maps, readout=readout, **options)
+    return network, maps, readout, eqb.RateNetwork(build(), **options)
+
+
+@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+def test_a_network_may_be_driven_and_read_in_a_few_dimensions(convention):
+    network, maps, readout, plain = driven(convention=convention)
+    signals = np.random.default_rng(9).normal(size=(20, 3))
+    ours = eqb.find_fixed_points(network, signals)
+    theirs = eqb.find_fixed_points(plain, signals @ maps.T)
+    assert ours.outcome.tolist() == theirs.outcome.tolist()
+    assert ours.evidence.tolist() == theirs.evidence.tolist()
+    np.testing.assert_allclose(ours.state, theirs.state, atol=1e-12)
+    np.testing.assert_allclose(ours.rates, theirs.rates @ readout.T, atol=1e-12)
+    traced = eqx.filter_jit(eqb.find_fixed_points)(network, jnp.asarray(signals))
+    np.testing.assert_allclose(ours.rates, traced.rates, atol=1e-12)
+    f = network.drift(ours.state[0], jnp.asarray(signals[0]))
+    np.testing.assert_allclose(f, 0, atol=1e-12)
+
+
+def test_gradients_reach_the_maps():
+    network, maps, readout, plain = driven()
+    signals = jnp.asarray(np.random.default_rng(9).normal(size=(5, 3)))
+    pull = jnp.asarray([1.0, -2.0])
+
+    def ours(maps, readout, signals):
+        net = eqx.tree_at(lambda n: (n.input_weights, n.readout), network, (maps, readout))
+        return jnp.sum(eqb.find_fixed_points(net, signals).rates @ pull)
+
+    def theirs(maps, readout, signals):
+        rates = eqb.find_fixed_points(plain, signals @ maps.T).rates
+        return jnp.sum(rates @ readout.T @ pull)
+
+    arguments = jnp.asarray(maps), jnp.asarray(readout), signals
+    pair = (jax.grad(f, argnums=(0, 1, 2))(*arguments) for f in (ours, theirs))
+    for a, b in zip(*pair, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+def test_samples_stores_and_approximations_are_as_narrow_as_the_maps(tmp_path):
+    network, *_ = driven()
+    cube = eqb.UniformCube(-1, 1)
+    samples = eqb.sample_fixed_points(network, cube, 2000, key=jax.random.key(0))
+    assert samples.inputs.shape == (2000, 3)
+    assert samples.rates.shape == (2000, 2)
+    # On the side where rates are positive, which is what two rectified layers can give.
+    apx = eqb.distill(
+        network, cube, key=jax.random.key(1), hidden=32, restarts=4, steps=1500, n_draws=4000,
+        n_test=1000, readout=jnp.abs(network.readout),
+    )  # fmt: skip
+    assert apx.model.weights1.shape == (32, 3)
+    assert apx.model.weights2.shape == (2, 32)
+    assert float(apx.evaluation.normalised_error) < 0.02
+    eqb.sample_to_store(tmp_path / "s", network, cube, 100, key=jax.random.key(0))
+    again = eqb.open_samples(tmp_path / "s").network
+    np.testing.assert_array_equal(again.input_weights, network.input_weights)
+    np.testing.assert_array_equal(again.readout, network.readout)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("input_weights", np.ones((N + 1, 2)), f"have shape ({N}, k), but has shape ({N + 1}, 2)"),
+        ("input_weights", np.ones(N), f"have shape ({N}, k)"),
+        ("readout", np.ones((2, N - 1)), f"have shape (outputs, {N})"),
+        ("readout", np.full((2, N), np.nan), "be finite"),
+    ],
+)
+def test_maps_that_do_not_fit_are_named(name, value, words):
+    with pytest.raises(ValueError, match=f"`{name}` must") as raised:
+        eqb.RateNetwork(KINDS["low-rank"][0](), **{name: value})
+    assert words in str(raised.value)
+
+
+def test_inputs_must_be_as_wide_as_the_maps():
+    network, *_ = driven()
+    with pytest.raises(ValueError, match=r"`inputs` must have shape \(\.\.\., 3\)"):
+        eqb.find_fixed_points(network, jnp.ones((2, N)))

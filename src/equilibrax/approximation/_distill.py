@@ -2,11 +2,11 @@
 
 import jax
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from .. import _checks
 from ..fixed_points import Flow
-from ..networks import RateNetwork
+from ..networks import RateNetwork, with_maps
 from ..sampling import AbstractInputs, Samples, UniformCube, sample_fixed_points, split
 from ._approximation import Approximation
 from ._metrics import evaluate
@@ -26,6 +26,8 @@ def distill(
     batch_size: int = 256,
     optimizer: OptimizerOf | optax.GradientTransformation | None = None,
     method: Flow | None = None,
+    input_weights: Float[Array, "n k"] | None = None,
+    readout: Float[Array, "outputs n"] | None = None,
     progress: bool = False,
 ) -> Approximation:
     """Sample fixed points, train several feed-forward networks, and test the best.
@@ -40,6 +42,8 @@ def distill(
     - `n_test`: number of inputs settled for the test split, at least 10.
     - `hidden`, `restarts`, `steps`, `batch_size`, `optimizer`: as for `approximate`.
     - `method`: the `Flow`, as for `find_fixed_points`.
+    - `input_weights`, `readout`: drive and read a `RateNetwork` in a few dimensions; they replace
+      its own.
     - `progress`: show progress bars, unless the standard error is not a terminal.
 
     **Returns:** an `Approximation`.
@@ -62,6 +66,9 @@ def distill(
     n_test = _checks.integer("n_test", n_test, minimum=10)
     # Check all arguments before the inputs are settled, which can take minutes.
     _check_plan(hidden, restarts, steps, batch_size)
+    maps = {"input_weights": input_weights, "readout": readout}
+    maps = {name: value for name, value in maps.items() if value is not None}
+    network = with_maps("network", network, **maps) if maps else network
     inputs = UniformCube(-1.0, 1.0) if inputs is None else inputs
     key_sample, key_train = jax.random.split(_checks.key(key))
     samples = sample_fixed_points(

@@ -62,6 +62,13 @@ distance grows: a smaller drift in a period is below the solver's accuracy."""
 TURNS_ALIKE = 0.02
 """Largest difference between two periods, as a share of one."""
 
+LOOSER = 10.0
+"""Factor of the tolerances at which a period is found once more."""
+
+PERIODS_ALIKE = 0.1
+"""Largest difference between the periods at two tolerances, as a share: loose steps are off by some
+per cent. A period that errors decide on follows their logarithm, and differs by more."""
+
 MISSED = 3.5
 """Turns that may pass before the orbit's return is noticed, at most."""
 

@@ -24,7 +24,7 @@ from .._devices import put, rows_over
 from .._progress import progress_bar
 from .._types import Device
 from .._workers import in_parallel, num_cores, workers_beside
-from ..networks import AbstractDynamics
+from ..networks import AbstractDynamics, RateNetwork
 from ._flow import Flow
 from ._linalg import exactly
 from ._phases import Phase, schedule
@@ -110,6 +110,11 @@ class Settler:
     def __init__(
         self, network: AbstractDynamics, flow: Flow, num_inputs: int, size: int, device: Device
     ):
+        # Inputs of a few components become what drives the neurons when a chunk starts.
+        self.maps = None
+        if isinstance(network, RateNetwork) and network.input_weights is not None:
+            self.maps = network.input_weights
+            network, num_inputs = network.driven_directly, network.num_neurons
         self.network, self.flow, self.size = network, flow, size
         self.lanes = flow.num_lanes(network, size)
         _compile_together(network, flow, num_inputs, size, device)
@@ -122,8 +127,8 @@ class Settler:
 
         self.plan, self.first, self.rest = map(steps, (phases, phases[:1], phases[1:]))
 
-    def problem(self, inputs: Float[Array, "m k"]) -> Problem:
-        """The problem of these inputs, on their device."""
+    def problem(self, inputs: Float[Array, "m n"]) -> Problem:
+        """The problem of what these inputs drive the neurons with, on their device."""
         network, certificate = self.network, self.certificate
         device = next(iter(inputs.devices()))
         if device.platform != "cpu":
@@ -136,6 +141,8 @@ class Settler:
         state = _blank(len(inputs), self.network.num_neurons, inputs.dtype, device)
         if x0 is not None:
             state = eqx.tree_at(lambda state: state.x, state, x0)
+        if self.maps is not None:
+            inputs = _received(put(self.maps, device), inputs)
         problem = self.problem(inputs)
         return Chunk(problem, *_begin(problem, self.plan[0][1], state))
 
@@ -326,6 +333,12 @@ def _certificate(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
 @functools.lru_cache(maxsize=64)
 def _blank(m: int, n: int, dtype: Any, device: Device) -> State:
     return jax.device_put(blank_state(m, n, dtype), device)
+
+
+@jax.jit
+def _received(maps: Float[Array, "n k"], inputs: Float[Array, "m k"]) -> Float[Array, "m n"]:
+    with exactly():
+        return inputs @ maps.T
 
 
 @eqx.filter_jit

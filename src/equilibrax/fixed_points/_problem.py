@@ -19,9 +19,9 @@ Arguments: TypeAlias = tuple[
 def as_problem(network: Any, inputs: Any, x0: Any) -> Arguments:
     """Dynamics, inputs and starts of one dtype and of shapes that fit, or an error that says
     which does not."""
-    width = network.num_neurons if isinstance(network, RateNetwork) else None
-    inputs = as_states("inputs", inputs, width)
-    x0 = None if x0 is None else as_states("x0", x0, width)
+    known = isinstance(network, RateNetwork)
+    inputs = as_states("inputs", inputs, network.num_inputs if known else None)
+    x0 = None if x0 is None else as_states("x0", x0, network.num_neurons if known else None)
     width = (inputs if x0 is None else x0).shape[-1]
     network = as_dynamics("network", network, width, inputs.dtype)
     n = network.num_neurons

@@ -93,7 +93,7 @@ def num_lanes(n: int, m: int) -> int:
     """How many trajectories of a chunk of m rows are in flight at once."""
     large = chunk_rows(n, 2**62)
     wanted = 0 if m < large else 5120 if m == large else 20480
-    return max(64, wanted // n)
+    return min(m, max(64, wanted // n))
 
 
 def _power_of_two(number: int, low: int, high: int) -> int:

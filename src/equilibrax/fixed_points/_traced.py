@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-from ..networks import AbstractDynamics
+from ..networks import AbstractDynamics, RateNetwork
 from ._flow import Flow
 from ._linalg import exactly
 from ._phases import Phase, schedule
@@ -79,6 +79,8 @@ def _settle(
     network: AbstractDynamics, flow: Flow, inputs: Float[Array, "m k"], x0: Float[Array, "m n"]
 ) -> FixedPoints:
     with exactly():
+        if isinstance(network, RateNetwork):
+            network, inputs = network.driven_directly, network.received(inputs)
         certificate = certificate_for(network, flow)
         problem = Problem(network, certificate, flow, inputs)
         phases = schedule(flow, network, certificate)

@@ -1,5 +1,6 @@
 """`RateNetwork`, and the equations of motion of its three conventions."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
@@ -39,6 +40,10 @@ class RateNetwork(AbstractDynamics):
     - `convention`: one of the three above.
     - `partitions`: sizes of the groups of neurons that compete, from neuron 0 on, for `winner`
       and other metrics. Builders set it; the dynamics do not depend on it.
+    - `input_weights`: $B$, shape `(n, k)`: the input $s$ has k components, and $i = B s$ drives the
+      neurons. If absent, the input is $i$ itself.
+    - `readout`: $C$, shape `(outputs, n)`: the output is $C$ times the rates above, and
+      `partitions` counts outputs. If absent, it is the rates.
 
     **Raises:** `ValueError` for weights that are not square or not finite, for a
     time constant that is not positive, for an unknown convention or transfer;
@@ -64,16 +69,20 @@ class RateNetwork(AbstractDynamics):
     transfer: AbstractTransfer
     convention: Convention = eqx.field(static=True)
     partitions: tuple[int, ...] = eqx.field(static=True)
+    input_weights: Float[Array, "n k"] | None
+    readout: Float[Array, "outputs n"] | None
 
     def __init__(
         self,
-        weights: Float[Array, "n n"] | lx.AbstractLinearOperator,
+        weights: Any,
         bias: float | Float[Array, "..."] = 0.0,
         tau: float | Float[Array, "..."] = 1.0,
         transfer: AbstractTransfer | Callable = threshold_linear,
         convention: Convention = "voltage",
         *,
         partitions: Sequence[int] = (),
+        input_weights: Float[Array, "n k"] | None = None,
+        readout: Float[Array, "outputs n"] | None = None,
     ):
         if isinstance(weights, lx.AbstractLinearOperator):
             weights = as_weights("weights", weights)
@@ -98,20 +107,38 @@ class RateNetwork(AbstractDynamics):
                 "be one of " + ", ".join(map(repr, get_args(Convention))),
                 f"is {convention!r}",
             )
-        partitions = _checks.sizes("partitions", partitions)
-        if sum(partitions) > n:
-            _checks.fail(
-                "partitions",
-                f"hold at most {n} neurons, as many as the network",
-                f"holds {sum(partitions)}",
-            )
         dtype = weights.dtype
         self.weights = weights
         self.bias = jnp.broadcast_to(bias.astype(dtype), (n,))
         self.tau = jnp.broadcast_to(tau.astype(dtype), (n,))
         self.transfer = as_transfer(transfer)
         self.convention = convention
+        self.input_weights = _as_map("input_weights", input_weights, (n, None), dtype)
+        self.readout = _as_map("readout", readout, (None, n), dtype)
+        partitions = _checks.sizes("partitions", partitions)
+        most = f"{n} neurons, as many as the network"
+        if self.readout is not None:
+            n = len(self.readout)
+            most = f"{n} outputs, as many as the readout has"
+        if sum(partitions) > n:
+            _checks.fail("partitions", f"hold at most {most}", f"holds {sum(partitions)}")
         self.partitions = partitions
+
+    @property
+    def num_inputs(self) -> int:
+        """The length of an input."""
+        return self.num_neurons if self.input_weights is None else self.input_weights.shape[1]
+
+    def received(self, inputs: Float[Array, "*batch k"]) -> Float[Array, "*batch n"]:
+        """i, what inputs drive the neurons with."""
+        return inputs if self.input_weights is None else inputs @ self.input_weights.T
+
+    @property
+    def driven_directly(self) -> "RateNetwork":
+        """The same network, whose inputs are i."""
+        if self.input_weights is None:
+            return self
+        return eqx.tree_at(lambda net: net.input_weights, self, None)
 
     @property
     def is_threshold_linear(self) -> bool:
@@ -130,8 +157,12 @@ class RateNetwork(AbstractDynamics):
         if self.convention == "voltage":
             return x - self.bias
         if self.convention == "activity":
-            return times(self.weights, x) + i - self.bias
+            return times(self.weights, x) + self._drive(i) - self.bias
         return times(self.weights, x) - self.bias
+
+    def _drive(self, i: Vector) -> Vector:
+        """i, or B i; in lanes, too."""
+        return i if self.input_weights is None else self.input_weights @ i
 
     def drift(self, x: Vector, i: Vector) -> Vector:
         r"""$\tau \dot x$, the right-hand side of the equation above, in units of x."""
@@ -140,10 +171,10 @@ class RateNetwork(AbstractDynamics):
     def drift_at(self, phi: Vector, x: Vector, i: Vector) -> Vector:
         r"""$\tau \dot x$ for the values `phi` of the transfer function."""
         if self.convention == "voltage":
-            return -x + times(self.weights, phi) + i
+            return -x + times(self.weights, phi) + self._drive(i)
         if self.convention == "activity":
             return -x + phi
-        return -x + phi + i
+        return -x + phi + self._drive(i)
 
     def vector_field(self, t, x: Vector, i: Vector) -> Vector:
         r"""$\dot x$ in Diffrax's signature: `ODETerm(network.vector_field)`, `args=i`."""
@@ -153,10 +184,10 @@ class RateNetwork(AbstractDynamics):
     def rates(self, x: Vector) -> Vector:
         """The network's output at state x."""
         if self.convention == "voltage":
-            return self.transfer(x - self.bias)
-        if self.convention == "activity":
-            return x
-        return jax.nn.relu(x)
+            rates = self.transfer(x - self.bias)
+        else:
+            rates = x if self.convention == "activity" else jax.nn.relu(x)
+        return rates if self.readout is None else rates @ self.readout.T
 
     def state_of(self, rates: Vector, i: Vector) -> Vector:
         """A state with these rates. The state of a silent neuron is not determined by its rate:
@@ -212,7 +243,7 @@ class RateNetwork(AbstractDynamics):
         $|b|$, and half of what its sources may add up to. It follows the units of inputs and of
         single neurons."""
         u = self.drive(x, i)
-        x, i, b = jnp.abs(x), jnp.abs(i), jnp.abs(self.bias)
+        x, i, b = jnp.abs(x), jnp.abs(self._drive(i)), jnp.abs(self.bias)
         own = jnp.maximum(jnp.maximum(x, i), b)
         if self.is_threshold_linear:
             return jnp.maximum(own, self._received(own) / 2)
@@ -232,12 +263,35 @@ class RateNetwork(AbstractDynamics):
             linear = self._received(slope * size + phi)
         else:
             linear = slope * self._received(size) + self._received(phi)
-        return linear + 2 * size + jnp.abs(i) + phi
+        return linear + 2 * size + jnp.abs(self._drive(i)) + phi
 
 
 def is_threshold_linear(dynamics: Any) -> TypeGuard["RateNetwork"]:
     """Whether the dynamics are a threshold-linear `RateNetwork`."""
     return isinstance(dynamics, RateNetwork) and dynamics.is_threshold_linear
+
+
+def with_maps(name: str, network: Any, **maps: Array) -> "RateNetwork":
+    """The network with these `input_weights` or this `readout` in place of its own."""
+    if not isinstance(network, RateNetwork):
+        _checks.fail(name, "be a RateNetwork", f"is {network!r}", TypeError)
+    fields = {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
+    return RateNetwork(**{**fields, **maps})
+
+
+def _as_map(name: str, value: Any, shape: tuple[int | None, int | None], dtype: Any) -> Any:
+    """A finite matrix of this shape, of which one side is free; or None."""
+    if value is None:
+        return None
+    value = _checks.floating(name, value)
+    fits = value.ndim == 2 and all(a in (None, b) for a, b in zip(shape, value.shape, strict=True))
+    if not fits or 0 in value.shape:
+        words = ", ".join(
+            str(side or ("k" if name == "input_weights" else "outputs")) for side in shape
+        )
+        _checks.fail(name, f"have shape ({words})", f"has shape {value.shape}")
+    _checks.finite(name, value)
+    return value.astype(dtype)
 
 
 LARGEST_MATRIX = 4096

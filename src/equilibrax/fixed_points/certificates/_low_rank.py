@@ -144,7 +144,8 @@ class LowRankPoint(AbstractCertificate):
         eye, unit = jnp.eye(r, dtype=x.dtype), summing_unit(n, x.dtype)
         u0 = lanewise.drive(x, i)
         sigma = u0 > 0
-        g = (weights.lanes(i) if network.convention == "recurrent" else i) - lanewise.bias
+        recurrent = network.convention == "recurrent"
+        g = (weights.lanes(i) if recurrent else i) - lanewise.bias
         pairs = (right[:, :, None] * left[:, None, :]).reshape(n, r * r)
 
         def slopes(u):
@@ -189,7 +190,9 @@ class LowRankPoint(AbstractCertificate):
             "voltage": u + lanewise.bias, "activity": rates(u), "recurrent": rates(u) + i,
         }[network.convention]  # fmt: skip
         k, off = local(slopes(u))
-        spectral = jax.vmap(spectral_abscissa)(k)
+        size = jnp.linalg.norm(ellipsoid.p, axis=(1, 2))
+        size *= jnp.linalg.norm(ellipsoid.inverse, axis=(1, 2))
+        spectral = jax.vmap(spectral_abscissa)(k) + off * jnp.sqrt(size)
         rest = jnp.where(jnp.any(sigma, axis=0), d - 1, -1) if linear else -1.0
         bound = jnp.maximum(
             jnp.maximum(spectral, rest), jnp.where(jnp.all(sigma, axis=0), -jnp.inf, -1)
@@ -199,14 +202,12 @@ class LowRankPoint(AbstractCertificate):
         # How far rounding may have left q, and u, from the true ones.
         sent = jnp.abs(right).T @ jnp.abs(rates(u)) + jnp.abs(q)
         lost = jnp.einsum("lrs,sl->rl", jnp.abs(back), unit * sent)
-        scale = jnp.abs(g) + jnp.abs(left) @ jnp.abs(q)
+        given = weights.absolute().lanes(jnp.abs(i)) if recurrent else jnp.abs(i)
+        scale = given + jnp.abs(lanewise.bias) + jnp.abs(left) @ jnp.abs(q)
         hidden = (unit * scale + 2 * (1 - d) * (jnp.abs(left) @ lost)) / (1 - d * sigma)
         wrong = jnp.abs(right.T @ rates(u) - q)
         converged = jnp.all(wrong <= ROUNDING * unit * sent, axis=0)
         proven = wanted & ellipsoid.proven & converged & (bound < -self.band)
-        size = jnp.linalg.norm(ellipsoid.p, axis=(1, 2)) * jnp.linalg.norm(
-            ellipsoid.inverse, axis=(1, 2)
-        )
         spare = self.band * tau + 4 * off
         if not linear:
             stable = proven & (off * size <= spare)

@@ -4,7 +4,8 @@ From a point a on the trajectory, with velocity f_a, the section is the hyperpla
 f_a . (x - a) = 0. The trajectory crosses it again, in the same direction, once or
 more in each period. A crossing near a is a return. Two returns, the second after twice
 the time of the first, make a cycle, unless the distance from a keeps growing from one
-to the next as it does on a spiral towards a fixed point or away from it.
+to the next as it does on a spiral towards a fixed point or away from it. Looser steps must leave
+the period alone: an orbit that passes a saddle closely lasts as long as errors let it.
 """
 
 import equinox as eqx
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ...networks import is_threshold_linear
 from .._accuracy import (
     ALIKE,
     ATTEMPTS,
@@ -19,10 +21,11 @@ from .._accuracy import (
     AWAITED_STEPS,
     EXACT_RETURN,
     LEAD,
+    LOOSER,
     MISSED,
+    PERIODS_ALIKE,
     QUICK,
     RETURN,
-    TIGHTER,
     TURNS_ALIKE,
     UNTURNED,
 )
@@ -90,19 +93,23 @@ class Watch(eqx.Module):
 
 def find_periods(problem: Problem, state: State, phase: Phase, queue: Queue) -> Float[Array, " m"]:
     """The periods of the trajectories in the queue that lie on a cycle, and 0 for all others: at
-    the second level's tolerances, and alike at those a hundred times looser."""
+    the second level's tolerances, unless steps ten times looser find another period."""
     tight = tolerances_at(problem.flow, 1, state.x.dtype)
-    each = jax.tree.map(lambda number: jnp.stack([TIGHTER * number, number]), tight)
 
     def look(k, carry):
         period, queue = carry
-        tolerances = jax.tree.map(lambda numbers: numbers[k], each)
+        looser = jnp.where(k == 0, 1, jnp.asarray(LOOSER, state.x.dtype))
+        rest = (tight.steady_rtol, tight.steady_atol)
+        tolerances = Tolerances(looser * tight.rtol, looser * tight.atol, *rest)
         found = periods_at(tolerances, problem, state, phase, queue)
         # One of them may have missed a turn or two.
-        longer, shorter = jnp.maximum(found, period), jnp.minimum(found, period)
-        turns = longer / shorter
-        alike = (jnp.abs(turns - jnp.round(turns)) < TURNS_ALIKE) & (turns < MISSED)
-        period = jnp.where((k == 0) | alike, found, 0)
+        turns = jnp.maximum(found, period) / jnp.minimum(found, period)
+        alike = (jnp.abs(turns - jnp.round(turns)) < PERIODS_ALIKE) & (turns < MISSED)
+        # Loose steps over the corners of threshold-linear dynamics may find none, which says
+        # nothing; on smooth ones it does.
+        silent = (found == 0) & is_threshold_linear(problem.network)
+        kept = jnp.where(alike | silent, period, 0)
+        period = jnp.where(k == 0, found, kept)
         return period, Queue.where(period > 0)
 
     start = (jnp.zeros_like(state.period), queue)

@@ -106,9 +106,10 @@ def in_blocks(
     """`treat(block, *rows of the shared arrays)` for the queue's rows, `size` at a time.
 
     A block holds these rows of every array in `state`, and `treat` returns it changed. Blocks are
-    of one shape, whatever m is: the last one is padded with copies that are not written back.
+    of one shape: the last one is padded with copies that are not written back.
     """
     m = len(queue.rows)
+    size = min(size, m)
 
     def block(carry):
         k, state = carry
