@@ -105,7 +105,7 @@ class Structured:
 
     out: Path = Path("benchmarks/results")
     sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000)
-    budget: int = 10_000_000
+    budget: int = 3_000_000
     repeats: int = 3
     only: str = ""
 
@@ -117,7 +117,7 @@ class Structured:
         rows = []
         for kind in KINDS:
             for n in self.sizes:
-                count = max(64, min(4096, self.budget // n))
+                count = max(32, min(4096, self.budget // n))
                 command = [sys.executable, __file__, "--only", f"{kind},{n},{count}"]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 rows.append(json.loads(done.stdout.splitlines()[-1]))

@@ -83,17 +83,19 @@ def chunk_rows(n: int, count: int, platform: str = "cpu") -> int:
     """Rows of a chunk, for a batch of so many: small chunks answer soon, large ones waste less time
     on their last rows. There are these two on a CPU, and so two programs of each kind; an
     accelerator has chunks of one, larger size."""
-    large = _power_of_two(2**19 // n, 512, 2**16)
+    # A chunk of very large networks is some megabytes for each of its columns.
+    least = max(32, min(2**21 // n, 256))
+    large = _power_of_two(2**19 // n, 2 * least, 2**16)
     if platform != "cpu":
         return 16 * large
-    return large if count >= 2 * large else _power_of_two(2**16 // n, 256, 2**10)
+    return large if count >= 2 * large else _power_of_two(2**16 // n, least, 2**10)
 
 
 def num_lanes(n: int, m: int) -> int:
     """How many trajectories of a chunk of m rows are in flight at once."""
     large = chunk_rows(n, 2**62)
     wanted = 0 if m < large else 5120 if m == large else 20480
-    return min(m, max(64, wanted // n))
+    return min(m, max(64 if n <= 2**14 else 16, wanted // n))
 
 
 def _power_of_two(number: int, low: int, high: int) -> int:
