@@ -66,9 +66,7 @@ def distill(
     n_test = _checks.integer("n_test", n_test, minimum=10)
     # Check all arguments before the inputs are settled, which can take minutes.
     _check_plan(hidden, restarts, steps, batch_size)
-    maps = {"input_weights": input_weights, "readout": readout}
-    maps = {name: value for name, value in maps.items() if value is not None}
-    network = with_maps("network", network, **maps) if maps else network
+    network = with_maps("network", network, input_weights=input_weights, readout=readout)
     inputs = UniformCube(-1.0, 1.0) if inputs is None else inputs
     key_sample, key_train = jax.random.split(_checks.key(key))
     samples = sample_fixed_points(

@@ -35,10 +35,10 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
 from ..networks import AbstractDynamics, is_structured
-from ._linalg import eigenvectors, exactly, inverse, solve
+from ._jacobian import solve_jacobian
+from ._linalg import eigenvectors, exactly, inverse
 from ._result import FixedPoints, in_words
 from ._speed import NUMBERS_AT_ONCE
-from ._structured import solve_structured
 from .certificates import all_sets, chamber_index, chamber_matrix, has_table
 from .stepping import in_lanes
 
@@ -151,19 +151,13 @@ def _solve(network: AbstractDynamics, i, x, b, *, transpose: bool) -> Float[Arra
         rows = table[chamber_index(in_lanes(network).drive(x.T, i.T) > 0)]
         return jnp.einsum("mkj,mk->mj" if transpose else "mjk,mk->mj", rows, b)
 
-    if is_structured(network):
-        return jax.vmap(partial(solve_structured, network, transpose=transpose))(x, i, b)
-
-    def one(network, x, i, b):
-        matrix = network.jacobian(x, i) * network.tau[:, None]
-        return solve(matrix.T if transpose else matrix, b)
-
-    return _row_by_row(one, network, x, i, b)
+    return _row_by_row(partial(solve_jacobian, transpose=transpose), network, x, i, b)
 
 
 def _row_by_row(one: Callable, network: AbstractDynamics, *rows: Array) -> Any:
     """`one(network, *row)` for each row, as many at a time as fit into memory."""
-    size = max(1, NUMBERS_AT_ONCE // network.num_neurons**2)
+    n = network.num_neurons
+    size = max(1, NUMBERS_AT_ONCE // (n if is_structured(network) else n**2))
     if len(rows[0]) <= size:
         return jax.vmap(partial(one, network))(*rows)
     return jax.lax.map(lambda row: one(network, *row), rows, batch_size=size)

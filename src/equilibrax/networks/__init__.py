@@ -29,6 +29,7 @@ from ._network import (
     has_chambers as has_chambers,
     is_structured as is_structured,
     is_threshold_linear as is_threshold_linear,
+    push as push,
     with_maps as with_maps,
     with_matrix as with_matrix,
 )

@@ -149,7 +149,7 @@ class RateNetwork(AbstractDynamics):
     @property
     def fastest(self) -> Scalar:
         """An estimate of the fastest time scale, from the weights."""
-        strength = jnp.max(self._received(jnp.ones_like(self.tau)))
+        strength = jnp.max(self._sum_of_sizes(jnp.ones_like(self.tau)))
         return jnp.min(self.tau) / (1 + strength)
 
     def drive(self, x: Vector, i: Vector) -> Vector:
@@ -218,15 +218,7 @@ class RateNetwork(AbstractDynamics):
 
     def push(self, slope: Vector, d: Vector) -> Vector:
         """T J d, for these slopes of phi; without the matrix."""
-        if self.convention == "voltage":
-            return times(self.weights, slope * d) - d
-        return slope * times(self.weights, d) - d
-
-    def pull(self, slope: Vector, d: Vector) -> Vector:
-        """(T J)' d, the transpose."""
-        if self.convention == "voltage":
-            return slope * times(self.weights.T, d) - d
-        return times(self.weights.T, slope * d) - d
+        return push(self.weights, slope, d, self.convention == "voltage")
 
     @property
     def dense_weights(self) -> Matrix:
@@ -234,8 +226,8 @@ class RateNetwork(AbstractDynamics):
         weights = self.weights
         return weights.as_matrix() if isinstance(weights, StructuredWeights) else weights
 
-    def _received(self, sent: Vector) -> Vector:
-        """|W| y, of what all sources send."""
+    def _sum_of_sizes(self, sent: Vector) -> Vector:
+        """|W| y, or a bound on it, of what all sources send."""
         return times(absolute(self.weights), sent)
 
     def scale(self, x: Vector, i: Vector) -> Vector:
@@ -246,11 +238,11 @@ class RateNetwork(AbstractDynamics):
         x, i, b = jnp.abs(x), jnp.abs(self._drive(i)), jnp.abs(self.bias)
         own = jnp.maximum(jnp.maximum(x, i), b)
         if self.is_threshold_linear:
-            return jnp.maximum(own, self._received(own) / 2)
+            return jnp.maximum(own, self._sum_of_sizes(own) / 2)
         phi, slope = jnp.abs(self.transfer(u)), jnp.abs(self.transfer.derivative(u))
         if self.convention == "voltage":
-            return jnp.maximum(own, self._received(phi + slope * own) / 2)
-        received = slope * (self._received(x) + b + (i if self.convention == "activity" else 0))
+            return jnp.maximum(own, self._sum_of_sizes(phi + slope * own) / 2)
+        received = slope * (self._sum_of_sizes(x) + b + (i if self.convention == "activity" else 0))
         own = jnp.maximum(x, phi) if self.convention == "activity" else jnp.maximum(x, i)
         return jnp.maximum(jnp.maximum(own, phi), received / 2)
 
@@ -260,9 +252,9 @@ class RateNetwork(AbstractDynamics):
         u, size = self.drive(x, i), jnp.abs(x) + jnp.abs(self.bias)
         phi, slope = jnp.abs(self.transfer(u)), jnp.abs(self.transfer.derivative(u))
         if self.convention == "voltage":
-            linear = self._received(slope * size + phi)
+            linear = self._sum_of_sizes(slope * size + phi)
         else:
-            linear = slope * self._received(size) + self._received(phi)
+            linear = slope * self._sum_of_sizes(size) + self._sum_of_sizes(phi)
         return linear + 2 * size + jnp.abs(self._drive(i)) + phi
 
 
@@ -271,8 +263,19 @@ def is_threshold_linear(dynamics: Any) -> TypeGuard["RateNetwork"]:
     return isinstance(dynamics, RateNetwork) and dynamics.is_threshold_linear
 
 
-def with_maps(name: str, network: Any, **maps: Array) -> "RateNetwork":
-    """The network with these `input_weights` or this `readout` in place of its own."""
+def push(weights: Any, slope: Vector, d: Vector, slopes_first: bool) -> Vector:
+    """(W S - 1) d with the slopes S first, (S W - 1) d otherwise."""
+    if slopes_first:
+        return times(weights, slope * d) - d
+    return slope * times(weights, d) - d
+
+
+def with_maps(name: str, network: Any, **maps: Array | None) -> Any:
+    """The network with these `input_weights` or this `readout` in place of its own; where all are
+    None, itself."""
+    maps = {key: value for key, value in maps.items() if value is not None}
+    if not maps:
+        return network
     if not isinstance(network, RateNetwork):
         _checks.fail(name, "be a RateNetwork", f"is {network!r}", TypeError)
     fields = {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}

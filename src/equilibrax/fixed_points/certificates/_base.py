@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Flag, Scalar, Vector
-from .._linalg import solve
 from .._result import Evidence
 from .._speed import judged_rows
 from ..stepping import Queue, in_blocks
@@ -150,10 +149,6 @@ class AbstractCertificate(eqx.Module):
     def abscissa_at(self, network: Any, x: Vector, i: Vector) -> Scalar:
         """The spectral abscissa of smooth dynamics at x."""
         return spectral_abscissa(network.jacobian(x, i))
-
-    def solve(self, network: Any, x: Vector, i: Vector, b: Vector) -> Vector:
-        """(T J)^-1 b, with the Jacobian at x."""
-        return solve(network.jacobian(x, i) * network.tau[:, None], b)
 
     def unstable_part(self, network: Any, x: Vector, i: Vector, d: Vector, wanted: Flag) -> Vector:
         """The part of d in the unstable subspace of the Jacobian at x, where that is wanted."""

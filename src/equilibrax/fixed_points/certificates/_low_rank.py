@@ -37,7 +37,6 @@ from .._accuracy import CONFINED, ROUNDING
 from .._linalg import solve
 from .._result import Evidence
 from .._speed import LARGEST_RANK, ranked_rows
-from .._structured import solve_structured
 from ..stepping import in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._ellipsoids import solve_lyapunov
@@ -94,22 +93,18 @@ class LowRankPoint(AbstractCertificate):
 
     def _abscissa(self, network: RateNetwork, slope: Vector) -> Scalar:
         """The spectral abscissa for these slopes of phi."""
-        weights = network.weights
-        own = jnp.max(jnp.where(slope > 0, weights.diagonal, 0)) - 1
-        own = jnp.where(jnp.all(slope > 0), own, jnp.maximum(own, -1))
-        spectral = jnp.maximum(spectral_abscissa(feedback(weights, slope)), own)
+        slopes = slope[:, None]
+        matrix = feedback(network.weights, slopes)[0]
+        spectral = jnp.maximum(spectral_abscissa(matrix), own_rate(network.weights, slopes)[0])
         return jnp.where(self.exact, spectral / network.tau[0], jnp.nan)
 
-    def solve(self, network, x, i, b):
-        return solve_structured(network, x, i, b)
-
     def unstable_part(self, network, x, i, d, wanted):
-        """With z = (s V)' d and its part z_u in the unstable subspace of K, d_u = L z_u, where
-        L_j (K + 1 - s_j d) = U_j; for J in the form of `"voltage"`, whose d are those of
-        S (W d) = d' under the others."""
+        """Under `"voltage"`, z = (s V)' d has the part z_u in the unstable subspace of K, and
+        d_u = L z_u with L_j (K + 1 - s_j d) = U_j. Under the others, z = V' d and
+        L_j (K + 1 - s_j d) = s_j U_j."""
         slope = network.transfer.derivative(network.drive(x, i))
         weights, voltage = network.weights, network.convention == "voltage"
-        matrix = feedback(weights, slope)
+        matrix = feedback(weights, slope[:, None])[0]
         eye = jnp.eye(len(matrix), dtype=x.dtype)
         part = unstable_projection(matrix, wanted)
         sent = slope * d if voltage else d
@@ -146,7 +141,6 @@ class LowRankPoint(AbstractCertificate):
         sigma = u0 > 0
         recurrent = network.convention == "recurrent"
         g = (weights.lanes(i) if recurrent else i) - lanewise.bias
-        pairs = (right[:, :, None] * left[:, None, :]).reshape(n, r * r)
 
         def slopes(u):
             return sigma.astype(u.dtype) if linear else network.transfer.derivative(u)
@@ -160,9 +154,8 @@ class LowRankPoint(AbstractCertificate):
 
         def local(s):
             """K for these slopes, one matrix a lane, and how much rounding may change it."""
-            k = (s.T @ pairs).reshape(-1, r, r) - (1 - d) * eye
-            off = unit * jnp.linalg.norm(jnp.abs(s).T @ jnp.abs(pairs), axis=1)
-            return k, off
+            sizes = sum_of_pairs(jnp.abs(left), jnp.abs(right), jnp.abs(s))
+            return feedback(weights, s), unit * jnp.linalg.norm(sizes, axis=(1, 2))
 
         def improve(_, carry):
             q, _, _ = carry
@@ -193,10 +186,7 @@ class LowRankPoint(AbstractCertificate):
         size = jnp.linalg.norm(ellipsoid.p, axis=(1, 2))
         size *= jnp.linalg.norm(ellipsoid.inverse, axis=(1, 2))
         spectral = jax.vmap(spectral_abscissa)(k) + off * jnp.sqrt(size)
-        rest = jnp.where(jnp.any(sigma, axis=0), d - 1, -1) if linear else -1.0
-        bound = jnp.maximum(
-            jnp.maximum(spectral, rest), jnp.where(jnp.all(sigma, axis=0), -jnp.inf, -1)
-        )
+        bound = jnp.maximum(spectral, own_rate(weights, slopes(u)))
         bound = jnp.where(wanted, bound / tau, jnp.nan)
 
         # How far rounding may have left q, and u, from the true ones.
@@ -239,10 +229,25 @@ class LowRankPoint(AbstractCertificate):
         return Proof(evidence.astype(jnp.int8), point.T, bound)
 
 
-def feedback(weights: LowRank, slope: Vector) -> Float[Array, "r r"]:
-    """K = V' S U - (1 - d), for these slopes of phi."""
-    eye = jnp.eye(weights.left.shape[1], dtype=slope.dtype)
-    return (weights.right.T * slope) @ weights.left - (1 - weights.diagonal) * eye
+def sum_of_pairs(
+    left: Float[Array, "n r"], right: Float[Array, "n r"], slopes: Lanes
+) -> Float[Array, "lanes r r"]:
+    """V' S U, lane by lane."""
+    n, r = left.shape
+    pairs = (right[:, :, None] * left[:, None, :]).reshape(n, r * r)
+    return (slopes.T @ pairs).reshape(-1, r, r)
+
+
+def feedback(weights: LowRank, slopes: Lanes) -> Float[Array, "lanes r r"]:
+    """K = V' S U - (1 - d), lane by lane."""
+    eye = jnp.eye(weights.left.shape[1], dtype=slopes.dtype)
+    return sum_of_pairs(weights.left, weights.right, slopes) - (1 - weights.diagonal) * eye
+
+
+def own_rate(weights: LowRank, slopes: Lanes) -> Float[Array, " lanes"]:
+    """The largest eigenvalue of J, in units of 1 / tau, that is not one of K: d - 1 with an active
+    neuron, -1 with a silent one."""
+    return jnp.max(jnp.where(slopes > 0, weights.diagonal, 0), axis=0) - 1
 
 
 def summing_unit(n: int, dtype: Any) -> float:

@@ -35,7 +35,6 @@ from ...networks import AbstractDynamics, RateNetwork, is_structured, is_thresho
 from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, PATIENCE, UNNOTICED
 from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
-from .._structured import solve_structured
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._chambers import chamber_drift, margin, terms
@@ -75,11 +74,6 @@ class Probes(AbstractCertificate):
     def abscissa_at(self, network, x, i):
         unknown = jnp.asarray(jnp.nan, network.dtype)
         return unknown if is_structured(network) else super().abscissa_at(network, x, i)
-
-    def solve(self, network, x, i, b):
-        if is_structured(network):
-            return solve_structured(network, x, i, b)
-        return super().solve(network, x, i, b)
 
     def unstable_part(self, network, x, i, d, wanted):
         # Nothing is known to be a saddle.

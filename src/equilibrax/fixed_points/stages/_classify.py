@@ -17,6 +17,7 @@ from ...networks import (
     times,
 )
 from .._accuracy import HELD, NEAR_COMPONENT, NEAR_SCALE, ROUNDING, WEAKEST
+from .._jacobian import solve_jacobian
 from .._phases import Phase, tolerances_at
 from .._result import Evidence, Outcome
 from .._speed import judged_rows
@@ -175,7 +176,7 @@ def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vecto
     network = problem.network
 
     def newton(x):
-        return x - problem.certificate.solve(network, x, i, network.drift(x, i))
+        return x - solve_jacobian(network, x, i, network.drift(x, i))
 
     first = newton(x)
     point = newton(first)

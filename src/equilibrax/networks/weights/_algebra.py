@@ -71,8 +71,6 @@ def as_weights(name: str, value: Any) -> Any:
 
     **Raises:** `TypeError` for operators that are known by a function alone, since |W| is not.
     """
-    if isinstance(value, StructuredWeights):
-        return value
     try:
         return _translated(value)
     except NotImplementedError:

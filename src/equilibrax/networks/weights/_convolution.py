@@ -43,11 +43,11 @@ class Convolution(StructuredWeights):
         return Convolution(jnp.abs(self.kernel), bounds=True)
 
     def scaled(self, factor):
-        return Convolution(self.kernel * factor)
+        return Convolution(self.kernel * factor, self.bounds)
 
     def transpose(self):
         axes = range(self.kernel.ndim)
-        return Convolution(jnp.roll(jnp.flip(self.kernel), 1, axes))
+        return Convolution(jnp.roll(jnp.flip(self.kernel), 1, axes), self.bounds)
 
     def as_matrix(self):
         place = np.indices(self.kernel.shape).reshape(self.kernel.ndim, -1)

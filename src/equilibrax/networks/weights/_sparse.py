@@ -138,6 +138,9 @@ def sparse(matrix: Any) -> Sparse:
     data = _checks.floating("matrix", data)
     _checks.finite("matrix", data)
     by_target, by_source = np.lexsort((column, row)), np.lexsort((row, column))
+    along, across = row[by_target], column[by_target]
+    if ((np.diff(along) == 0) & (np.diff(across) == 0)).any():
+        _checks.fail("matrix", "hold each place once", "does not; `sum_duplicates()` helps")
     # Places of the elements in rows, among those in columns.
     place = np.empty(len(row), np.int32)
     place[by_target] = np.arange(len(row), dtype=np.int32)
@@ -146,13 +149,13 @@ def sparse(matrix: Any) -> Sparse:
         return np.concatenate([[0], np.cumsum(np.bincount(where, minlength=n))])
 
     integers = (
-        column[by_target], starts(row), place[by_source], row[by_source], starts(column)
+        across, starts(row), place[by_source], row[by_source], starts(column)
     )  # fmt: skip
     return Sparse(data[by_target], *jax.device_put([a.astype(np.int32) for a in integers]))
 
 
 def _elements(matrix: Any) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Rows, columns and values of the elements, each place once."""
+    """Rows, columns and values of the elements."""
     from jax.experimental import sparse as jax_sparse
 
     if isinstance(matrix, jax_sparse.BCSR):
@@ -160,16 +163,12 @@ def _elements(matrix: Any) -> tuple[np.ndarray, np.ndarray, Any]:
     if isinstance(matrix, jax_sparse.BCOO):
         places = np.asarray(matrix.indices)
         inside = (places < np.asarray(matrix.shape)).all(axis=1)
-        if (
-            matrix.n_batch
-            or matrix.n_dense
-            or len(np.unique(places[inside], axis=0)) < inside.sum()
-        ):
-            _checks.fail("matrix", "hold each place once", "does not; `sum_duplicates()` helps")
+        if matrix.n_batch or matrix.n_dense:
+            _checks.fail("matrix", "have neither batch nor dense axes", "has some")
         inside = np.flatnonzero(inside)
         return places[inside, 0], places[inside, 1], matrix.data[inside]
     if hasattr(matrix, "tocoo"):
-        matrix = matrix.tocsr()
+        matrix = matrix.tocsr(copy=True)
         matrix.sum_duplicates()
         found = matrix.tocoo()
         return found.row, found.col, found.data
