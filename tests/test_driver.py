@@ -23,6 +23,7 @@ from equilibrax.fixed_points import _driver, _speed
 from equilibrax.fixed_points._driver import settle_chunks, workers_for
 
 DEVICE = jax.devices()[0]
+CPU_ONLY = pytest.mark.skipif(DEVICE.platform != "cpu", reason="about the workers of a CPU")
 
 
 def uniform(count, n=5, seed=0, dtype=jnp.float64):
@@ -97,6 +98,7 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@CPU_ONLY
 def test_no_batch_size_compiles_anything_after_the_first_two():
     def sizes(network, counts):
         for count in counts:
@@ -164,11 +166,13 @@ def test_importing_changes_nothing_of_jax():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@CPU_ONLY
 def test_workers_are_the_cores_that_the_process_may_use(monkeypatch):
     monkeypatch.setattr(_workers.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
     assert _workers.workers_beside(DEVICE) == [DEVICE] * 3
 
 
+@CPU_ONLY
 def test_implicit_solvers_run_on_one_worker():
     """Every step of theirs calls LAPACK, which can wait for ever beside another thread's program."""
     workers = [DEVICE] * 3
@@ -248,6 +252,7 @@ def test_two_threads_that_settle_do_not_wait_for_each_other_for_ever():
     subprocess.run([sys.executable, "-c", TWO_THREADS], check=True, timeout=180)
 
 
+@CPU_ONLY
 def test_a_batch_that_its_owner_has_spread_stays_where_it_is(reference):
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 

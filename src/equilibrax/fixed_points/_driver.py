@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,7 +19,17 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from .._batching import Collected, at_home, concatenated, cut, first_rows, joined, spans
+from .._batching import (
+    Collected,
+    CollectedThere,
+    at_home,
+    cut,
+    filled,
+    first_rows,
+    joined,
+    spans,
+    taken,
+)
 from .._devices import put, rows_over
 from .._progress import progress_bar
 from .._types import Device
@@ -66,11 +76,11 @@ def settle_chunks(
     def chunk_of(span: tuple[int, int], device: Device) -> Chunk:
         return settler.start(*(cut(a, span, settler.size, device) for a in rows))
 
-    if len(spans(count, settler.size, settler.lanes)) == 1:
+    workers = workers_for(flow, workers or workers_beside(home))
+    if len(settler.spans(count, workers)) == 1:
         chunk = settler.run(chunk_of((0, count), home), settler.plan)
         return joined([settler.finish(chunk, count)], home, batch)
     with progress_bar(count, "settling", "inputs", progress) as bar:
-        workers = workers_for(flow, workers or workers_beside(home))
         parts = settle_rows(settler, chunk_of, count, workers, bar.update)
     return joined([parts], home, batch)
 
@@ -90,10 +100,11 @@ class Chunk(NamedTuple):
     state: State
     wanted: UInt8[Array, " m"]
 
-    @property
-    def pending(self) -> np.ndarray:
-        """The rows without an outcome."""
-        return np.flatnonzero(np.asarray(self.wanted) & PENDING_BIT)
+    def pending(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The rows without an outcome, and these rows of the inputs and of all columns; on the
+        host."""
+        columns = jax.tree.leaves((self.problem.inputs, self.state, self.wanted))
+        return taken(columns, self.wanted, PENDING_BIT)
 
 
 Step = tuple[Stage, Phase]
@@ -103,8 +114,8 @@ class Settler:
     """Settles chunks of one network, whose certificate is worked out once.
 
     - `size`: rows of a chunk; `lanes`: how many of them are in flight at once.
-    - `plan`: all stages of all phases; `first`, those of the first phase, after which most rows
-      have an outcome; and `rest`, the others.
+    - `plan`: all stages of all phases; `first`, those after which most rows have an outcome;
+      `last`, what is asked of rows that have one; and `rest`, all others and then the last.
     """
 
     def __init__(
@@ -121,11 +132,14 @@ class Settler:
         self.certificate = certificate_of(network, flow)
         phases = schedule(flow, network, self.certificate)
 
-        def steps(some: list[Phase]) -> list[Step]:
-            stages = [(stage, phase) for phase in some for stage in PHASE_STAGES]
-            return [*stages, (MEASURE, phases[-1])]
+        plan: list[Step] = [(stage, phase) for phase in phases for stage in PHASE_STAGES]
+        self.last: list[Step] = [(MEASURE, phases[-1])]
+        few = PHASE_STAGES.index(CLASSIFY)
+        self.plan, self.first, self.rest = plan + self.last, plan[:few], plan[few:] + self.last
 
-        self.plan, self.first, self.rest = map(steps, (phases, phases[:1], phases[1:]))
+    def spans(self, count: int, workers: Sequence[Device]) -> list[tuple[int, int]]:
+        """The spans of so many rows; for several workers as long as the lanes at least."""
+        return spans(count, self.size, self.lanes if len(workers) > 1 else self.size)
 
     def problem(self, inputs: Float[Array, "m n"]) -> Problem:
         """The problem of what these inputs drive the neurons with, on their device."""
@@ -146,33 +160,30 @@ class Settler:
         problem = self.problem(inputs)
         return Chunk(problem, *_begin(problem, self.plan[0][1], state))
 
-    def resume(self, inputs: np.ndarray, state: State, device: Device) -> Chunk:
-        """Pending trajectories, of which another chunk was left."""
-        problem = self.problem(cut(inputs, (0, len(inputs)), self.size, device))
-        whole = blank_state(self.size, self.network.num_neurons, inputs.dtype)
-        whole.outcome[len(inputs) :] = Outcome.INVALID
-        for column, rows in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
-            column[: len(inputs)] = rows
-        wanted = np.zeros(self.size, np.uint8)
-        wanted[: len(inputs)] = PENDING_BIT | BITS[INTEGRATE.name]
-        return Chunk(problem, *jax.device_put((whole, wanted), device))
+    def resume(self, columns: list[np.ndarray], device: Device) -> Chunk:
+        """Pending trajectories, of which other chunks were left."""
+        n, dtype = self.network.num_neurons, columns[0].dtype
+        state = blank_state(1, n, dtype)
+        state.outcome[:] = Outcome.INVALID
+        idle = (np.full((1, n), np.nan, dtype), state, np.zeros(1, np.uint8))
+        leaves, structure = jax.tree.flatten(idle)
+        whole = [filled(a, b, self.size, device) for a, b in zip(columns, leaves, strict=True)]
+        inputs, state, wanted = jax.tree.unflatten(structure, whole)
+        return Chunk(self.problem(inputs), state, wanted)
 
     def run(self, chunk: Chunk, plan: Sequence[Step]) -> Chunk:
         """Run the stages that some row wants."""
         problem, state, wanted = chunk
-        bits = np.bitwise_or.reduce(np.asarray(wanted))
+        bits = _union(wanted)
         for stage, phase in plan:
             # Integration, with no row to move, still says what the phase's other stages want.
             if not bits & (PENDING_BIT if stage is INTEGRATE else BITS[stage.name]):
                 continue
-            rows = np.flatnonzero(np.asarray(wanted) & BITS[stage.name])
-            parts = problem.parts(state.x, rows) if stage.in_parts else [(problem, rows)]
-            for part, some in parts:
-                queue = _queue(some, len(wanted))
+            for part, queue in _queues(problem, state, wanted, stage):
                 with one_at_a_time(stage.uses_lapack(problem)):
                     state, wanted = _advance(part, state, phase, stage, queue)
                     jax.block_until_ready(wanted)
-            bits = np.bitwise_or.reduce(np.asarray(wanted))
+            bits = _union(wanted)
         return Chunk(problem, state, wanted)
 
     def finish(self, chunk: Chunk, count: int) -> FixedPoints:
@@ -187,41 +198,32 @@ def settle_rows(
     workers: Sequence[Device],
     update: Callable[[int], Any] = lambda count: None,
 ) -> FixedPoints:
-    """Settle many rows: chunk after chunk through the first phase, then the few that are left.
+    """Settle many rows: chunk after chunk through the first stages, then the few that are left.
 
     `chunk_of(span, device)` makes the chunk of a span of rows, `update(count)` hears of progress.
-    What is left of all chunks fills few chunks anew. On an accelerator nothing is left: rows had to
-    come to the host.
+    What is left of all chunks comes to the host, and fills few chunks anew.
     """
-    found = Collected(count)
-
-    def to_end(span: tuple[int, int], device: Device):
-        chunk = settler.run(chunk_of(span, device), settler.plan)
-        return settler.finish(chunk, span[1] - span[0])
+    found = Collected(count) if workers[0].platform == "cpu" else CollectedThere()
 
     def begin(span: tuple[int, int], device: Device):
         chunk = settler.run(chunk_of(span, device), settler.first)
-        found.store(slice(*span), settler.finish(chunk, span[1] - span[0]))
-        rows, columns = chunk.pending, jax.tree.leaves((chunk.problem.inputs, chunk.state))
-        return rows + span[0], *(np.asarray(a)[rows] for a in columns)
+        rows, columns = chunk.pending()  # and which stages of this phase want them
+        chunk = settler.run(chunk, settler.last)
+        found.store(span, settler.finish(chunk, span[1] - span[0]))
+        return rows + span[0], *columns
 
     def go_on(span: tuple[int, int], device: Device):
-        rows, inputs, *state = (column[slice(*span)] for column in left)
-        chunk = settler.resume(inputs, jax.tree.unflatten(structure, state), device)
-        chunk = settler.run(chunk, settler.rest)
-        found.store(rows, settler.finish(chunk, len(rows)))
+        rows, *columns = (column[slice(*span)] for column in left)
+        chunk = settler.run(settler.resume(columns, device), settler.rest)
+        found.replace(rows, settler.finish(chunk, len(rows)))
 
     def report(span: tuple[int, int], _: Any) -> None:
         update(span[1] - span[0])
 
-    whole = spans(count, settler.size, settler.lanes)
-    if any(device.platform != "cpu" for device in workers):
-        return concatenated(in_parallel(to_end, whole, workers, report))
-    pending = in_parallel(begin, whole, workers, report)
+    pending = in_parallel(begin, settler.spans(count, workers), workers, report)
     left = [np.concatenate(columns) for columns in zip(*pending, strict=True)]
-    structure = jax.tree.structure(blank_state(1, 1, float))
     if len(left[0]):
-        in_parallel(go_on, spans(len(left[0]), settler.size, settler.lanes), workers)
+        in_parallel(go_on, settler.spans(len(left[0]), workers), workers)
     return found.whole
 
 
@@ -301,10 +303,42 @@ PENDING_BIT = 128
 """The bit that says that the row has no outcome yet."""
 
 
+def _union(wanted: UInt8[Array, " m"]) -> int:
+    """The bits that some row has."""
+    wanted = at_home(wanted)
+    on_host = isinstance(wanted, np.ndarray)
+    return int(np.bitwise_or.reduce(wanted) if on_host else _union_there(wanted))
+
+
+@jax.jit
+def _union_there(wanted: UInt8[Array, " m"]) -> UInt8[Array, ""]:
+    return jax.lax.reduce(wanted, np.uint8(0), jax.lax.bitwise_or, (0,))
+
+
+def _queues(
+    problem: Problem, state: State, wanted: UInt8[Array, " m"], stage: Stage
+) -> Iterator[tuple[Problem, Queue]]:
+    """The rows that the stage wants, part by part. Where they live on an accelerator, so does the
+    queue, unless the parts are told on the host."""
+    bit, in_parts = BITS[stage.name], stage.in_parts and problem.certificate.has_parts
+    wanted = at_home(wanted)
+    if not (in_parts or isinstance(wanted, np.ndarray)):
+        yield problem, _queue_there(wanted, bit)
+        return
+    rows = np.flatnonzero(np.asarray(wanted) & bit)
+    for part, some in problem.parts(state.x, rows) if in_parts else [(problem, rows)]:
+        yield part, _queue(some, len(wanted))
+
+
 def _queue(rows: np.ndarray, m: int) -> Queue:
     queue = np.full(m, m, np.int32)
     queue[: len(rows)] = rows
     return Queue(queue, np.int32(len(rows)))
+
+
+@jax.jit
+def _queue_there(wanted: UInt8[Array, " m"], bit: int) -> Queue:
+    return Queue.where((wanted & jnp.uint8(bit)) != 0)
 
 
 def _wanted(problem: Problem, state: State, phase: Phase) -> UInt8[Array, " m"]:

@@ -112,6 +112,11 @@ class AbstractCertificate(eqx.Module):
         return [(self, rows)]
 
     @property
+    def has_parts(self) -> bool:
+        """Whether there is more than one of these parts."""
+        return False
+
+    @property
     def typical(self) -> "AbstractCertificate":
         """The part that most rows are likely to need."""
         return self

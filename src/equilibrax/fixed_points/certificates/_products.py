@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._batching import at_home
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork
 from .._accuracy import CONFINED, MOST_EULER_STEPS, MOST_PASSES, RESIDUE
@@ -41,6 +42,13 @@ from ._powers import PerRow, Powers, norm_bound
 from ._spectrum import spectral_abscissa
 
 Lanes = Float[Array, "n rows"]
+
+
+def num_active(
+    network: RateNetwork, x: Float[Array, "m n"], inputs: Float[Array, "m n"]
+) -> Int[Array, " m"]:
+    """How many neurons are active in each row."""
+    return jnp.sum(in_lanes(network).drive(x.T, inputs.T) > 0, axis=0)
 
 
 class ActiveBlocks(AbstractCertificate):
@@ -92,10 +100,14 @@ class ActiveBlocks(AbstractCertificate):
         return self.by_active_set(network, x, inputs, queue, treat, unknown)
 
     def parts(self, network, x, inputs, rows):
-        # By NumPy, which compiles nothing.
-        lanewise: Any = jax.tree.map(np.asarray, in_lanes(network))
-        drive = lanewise.drive(np.asarray(x)[rows].T, np.asarray(inputs)[rows].T)
-        active = (drive > 0).sum(axis=0)
+        there = at_home(x)
+        if isinstance(there, np.ndarray):
+            # By NumPy, which compiles nothing.
+            lanewise: Any = jax.tree.map(np.asarray, in_lanes(network))
+            drive = lanewise.drive(there[rows].T, np.asarray(inputs)[rows].T)
+            active = (drive > 0).sum(axis=0)
+        else:
+            active = np.asarray(eqx.filter_jit(num_active)(network, x, inputs))[rows]
         for low, size in self.buckets:
             inside = (active > low) & (active <= size)
             if inside.any():
@@ -104,6 +116,10 @@ class ActiveBlocks(AbstractCertificate):
     def part(self, size: int) -> "ActiveBlocks":
         """The certificate of active sets up to this size."""
         return ActiveBlocks(self.globally, self.step, self.growth, ((-1, size),))
+
+    @property
+    def has_parts(self):
+        return len(self.buckets) > 1
 
     @property
     def typical(self):
@@ -120,7 +136,7 @@ class ActiveBlocks(AbstractCertificate):
     ) -> Array:
         """`result`, m rows, with those of the queue replaced by `treat(size, x, i, valid)`,
         bucket by bucket."""
-        active = jnp.sum(in_lanes(network).drive(x.T, inputs.T) > 0, axis=0)
+        active = num_active(network, x, inputs)
         queued = jnp.zeros(len(x), bool).at[queue.rows].set(True, mode="drop")
         for low, size in self.buckets:
 

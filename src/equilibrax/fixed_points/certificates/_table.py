@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics, RateNetwork, has_chambers
 from .._accuracy import CONFINED
-from .._speed import CERTIFIED_AT_ONCE, LARGEST_TABLE
+from .._speed import LARGEST_TABLE, tabulated_rows
 from ..stepping import in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of
 from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, margin, terms
@@ -103,7 +103,7 @@ class ChamberTable(AbstractCertificate):
             trapped, stable, point, bound = self.trapped(lanewise, x.T, i.T)
             return Proof(evidence_of(stable, trapped), point.T, bound)
 
-        return in_blocks(queue, CERTIFIED_AT_ONCE, treat, Proof.of_nothing(x), x, inputs)
+        return in_blocks(queue, tabulated_rows(), treat, Proof.of_nothing(x), x, inputs)
 
     def abscissas(self, network, x, inputs, queue):
         del queue

@@ -31,7 +31,7 @@ from .._accuracy import (
 )
 from .._phases import Phase, tolerances_at
 from .._result import Outcome
-from .._speed import STEPS_PER_VISIT
+from .._speed import STEPS_PER_VISIT, watched_lanes
 from .._state import State, StopReason
 from ..stepping import Queue, StepperState, Tolerances, init, masked_step, run_lanes
 from ._stage import Problem, Stage, steps_use_lapack
@@ -208,7 +208,7 @@ def periods_at(
         found = jnp.where(cycle, watch.returns[1] / 2, 0)
         return period.at[rows].set(found, mode="drop")
 
-    lanes = max(1, flow.num_lanes(problem.network, len(inputs)) // 4)
+    lanes = watched_lanes(flow.num_lanes(problem.network, len(inputs)))
     return run_lanes(queue, lanes, load, advance, store, jnp.zeros_like(state.period))
 
 

@@ -25,7 +25,7 @@ from .._accuracy import FAR, GROWING, STILL_GROWING
 from .._linalg import solve
 from .._phases import Phase
 from .._result import Outcome
-from .._speed import GROWING_AT_ONCE
+from .._speed import growing_rows
 from .._state import State
 from ..certificates import solve_lyapunov, unstable_projection
 from ..stepping import Queue, in_blocks
@@ -50,7 +50,7 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
         unknown = jnp.full_like(part.abscissa, jnp.nan)
         return part.ended(growing & valid, Outcome.DIVERGED, abscissa=unknown)
 
-    size = max(1, GROWING_AT_ONCE // network.num_neurons)
+    size = growing_rows(network.num_neurons)
     return in_blocks(queue, size, treat, state, problem.inputs)
 
 

@@ -6,13 +6,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...networks import is_threshold_linear
-from .._accuracy import DOUBLINGS, FORGOTTEN, NO_SLOWER
+from .._accuracy import FORGOTTEN
 from .._phases import Phase
 from .._result import Outcome
 from .._speed import STEPS_PER_VISIT
 from .._state import State, StopReason, scales
 from ..stepping import Queue, StepperState, in_lanes, masked_step, run_lanes
+from ._fused import is_fused, run_fused
 from ._stage import Problem, Stage, steps_use_lapack
+from ._stopping import followed, reason_to_stop
 
 
 class Packed(eqx.Module):
@@ -78,11 +80,8 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
         if is_threshold_linear(lanewise):
             distance = jnp.min(jnp.abs(lanewise.drive(lanes.x, lanes.i)) * inverse, axis=0)
             at_rest |= jnp.max(speed * inverse, axis=0) < phase.settling * distance
-        exhausted = (lanes.time >= phase.t1) | (lanes.num_steps >= flow.max_steps)
-        reason = jnp.select(
-            [at_rest, exhausted, lanes.time >= phase.end],
-            [StopReason.AT_REST, StopReason.EXHAUSTED, StopReason.PHASE_END],
-            StopReason.NONE,
+        reason = reason_to_stop(
+            at_rest, lanes.time, lanes.num_steps, phase.end, phase.t1, flow.max_steps
         )
         stop = jnp.where(running, reason.astype(stop.dtype), stop)
         return lanes, running & (stop == StopReason.NONE), stop
@@ -96,9 +95,9 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
             0, STEPS_PER_VISIT, lambda _, carry: step(carry, inverse), start
         )
         size = jnp.max(jnp.abs(lanes.x), axis=0)
-        growth, escaped = followed(flying.growth, size, lanes.time, flow.divergence)
+        growth, escaped = followed([*flying.growth], size, lanes.time, flow.divergence)
         stop = jnp.where(running & escaped, StopReason.ESCAPED, stop)
-        return InFlight(lanes, growth, stop), running & ~escaped
+        return InFlight(lanes, jnp.stack(growth), stop), running & ~escaped
 
     def store(rows_of, rows, flying: InFlight):
         lanes = flying.lanes
@@ -112,8 +111,11 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     scale = jnp.maximum(scales(network, state.x, inputs), state.scale / FORGOTTEN)
     numbers = {name: getattr(state, name) for name in Packed.NAMES}
     packed = Packed.of(state.x, scale, state.growth, **numbers)
-    lanes = flow.num_lanes(network, len(inputs))
-    packed = Packed(run_lanes(queue, lanes, load, advance, store, packed.rows))
+    if is_fused(problem):
+        packed = Packed(run_fused(problem, packed.rows, queue, phase))
+    else:
+        lanes = flow.num_lanes(network, len(inputs))
+        packed = Packed(run_lanes(queue, lanes, load, advance, store, packed.rows))
     new = [packed[name].astype(number.dtype) for name, number in numbers.items()]
     names = ("x", "scale", "growth", *Packed.NAMES)
     state = eqx.tree_at(
@@ -121,27 +123,6 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     )
     escaped = state.pending & (state.stop == StopReason.ESCAPED)
     return state.ended(escaped, Outcome.DIVERGED)
-
-
-def followed(
-    growth: Float[Array, "5 lanes"],
-    size: Float[Array, " lanes"],
-    time: Float[Array, " lanes"],
-    divergence: float,
-) -> tuple[Float[Array, "5 lanes"], Bool[Array, " lanes"]]:
-    """The `growth` of trajectories that are so large by now, and whether they are growing without
-    bound: they have doubled `DOUBLINGS` times beyond the divergence bound, and as many times again
-    no slower. What is too large for the dtype is, too."""
-    extent, first, since, half, then = growth
-    doublings = jnp.log2(size / (divergence * extent))
-    begins = jnp.isnan(first) & (doublings > 0)
-    first, since = jnp.where(begins, doublings, first), jnp.where(begins, time, since)
-    midway = jnp.isnan(half) & (doublings >= DOUBLINGS)
-    half, then = jnp.where(midway, doublings, half), jnp.where(midway, time, then)
-    lately, before = (time - then) * (half - first), (then - since) * (doublings - half)
-    steady = (doublings >= 2 * DOUBLINGS) & (lately <= NO_SLOWER * before)
-    escaped = steady | (size > jnp.finfo(size.dtype).max ** 0.75)
-    return jnp.stack([extent, first, since, half, then]), escaped
 
 
 INTEGRATE = Stage("integrate", wants, run, uses_lapack=steps_use_lapack)

@@ -8,7 +8,10 @@ from ._steppers import (
     StepperState as StepperState,
     Tolerances as Tolerances,
     UnrolledStepper as UnrolledStepper,
+    combined as combined,
     in_lanes as in_lanes,
     init as init,
+    judged_step as judged_step,
     masked_step as masked_step,
+    next_size as next_size,
 )

@@ -121,21 +121,17 @@ class UnrolledStepper(eqx.Module):
         assert isinstance(table, diffrax.ButcherTableau)
         start, stages, place = jnp.zeros((), x.dtype), [velocity], x
         for row in table.a_lower:
-            place = x + dt * _combine(row, stages)
+            place = x + dt * combined(row, stages)
             stages.append(self.network.vector_field(start, place, i))
         if table.ssal and table.fsal:
             new, new_velocity = place, stages[-1]
         else:
-            new = x + dt * _combine(table.b_sol, stages)
+            new = x + dt * combined(table.b_sol, stages)
             new_velocity = self.network.vector_field(start, new, i)
-        error = dt * _combine(table.b_error, stages)
+        error = dt * combined(table.b_error, stages)
         size = tolerances.atol + tolerances.rtol * jnp.maximum(jnp.abs(x), jnp.abs(new))
         square = jnp.mean(jnp.square(error / size), axis=0)
-        accepted = square < 1
-        factor = 0.9 * square ** (-0.5 / self.order)
-        factor = jnp.where(accepted, jnp.clip(factor, 1.0, 10.0), jnp.clip(factor, 0.2, 0.9))
-        # A step that is not finite has been rejected, and is cut to a fifth.
-        factor = jnp.where(jnp.isfinite(square), factor, 0.2)
+        accepted, factor = judged_step(square, self.order)
         return new, accepted, dt * factor, jnp.where(accepted, new_velocity, velocity)
 
     def velocity(self, memory: Array, x: StateLanes, i: InputLanes) -> StateLanes:
@@ -144,7 +140,24 @@ class UnrolledStepper(eqx.Module):
         return memory
 
 
-def _combine(coefficients: np.ndarray, stages: list[Array]) -> Array:
+def judged_step(square: PerLane, order: int) -> tuple[Bool[Array, " lanes"], PerLane]:
+    """Whether a step of this mean square error, in units of the tolerances, is accepted, and how
+    many times as long the next one is."""
+    accepted = square < 1
+    factor = 0.9 * square ** (-0.5 / order)
+    factor = jnp.where(accepted, jnp.clip(factor, 1.0, 10.0), jnp.clip(factor, 0.2, 0.9))
+    # A step that is not finite has been rejected, and is cut to a fifth.
+    return accepted, jnp.where(jnp.isfinite(square), factor, 0.2)
+
+
+def next_size(dt: PerLane, next_dt: Any, accepted: Any, wanted: PerLane) -> PerLane:
+    """The size of the step after one of size dt that the horizon may have cut short: a short step
+    says nothing against longer ones."""
+    return jnp.where(accepted & (dt < wanted), wanted, next_dt)
+
+
+def combined(coefficients: np.ndarray, stages: list[Array]) -> Array:
+    """The sum of the stages, each times its coefficient."""
     return sum(float(c) * k for c, k in zip(coefficients, stages, strict=False) if c != 0)  # pyright: ignore
 
 
@@ -265,8 +278,7 @@ def masked_step(
     new, accepted, next_dt, memory = stepper.step(
         state.x, state.i, dt, state.memory, tolerances.of_steps(state.scale)
     )
-    # A step cut short by the horizon says nothing against longer ones.
-    next_dt = jnp.where(accepted & (dt < state.dt), state.dt, next_dt)
+    next_dt = next_size(dt, next_dt, accepted, state.dt)
     moved = running & accepted
     state = StepperState(
         jnp.where(moved, new, state.x), state.i, state.scale,
