@@ -14,19 +14,19 @@ import equilibrax as eqb
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
-ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_workers", "_batching", "_settings", "_resumable", "networks", "fixed_points", "families", "sampling", "approximation",
+ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_workers", "_batching", "_settings", "_resumable", "networks", "fixed_points", "families", "analysis", "sampling", "approximation",
          "metrics", "results", "figures", "commands"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
 PUBLIC = {
-    "AbstractDynamics", "AbstractInputs", "Approximation", "Evidence", "FeedForward", "FixedPointError",
+    "AbstractDynamics", "AbstractInputs", "AbstractMap", "Approximation", "Evidence", "FeedForward", "FixedPointError",
     "FixedPoints", "Flow", "Gaussian", "LeakyRNN", "LiveSamples", "Outcome", "RateNetwork",
-    "SampleStore", "Samples", "UniformCube", "WilsonCowan", "analyse", "approximate", "basins", "blocks",
+    "SampleStore", "Samples", "UniformCube", "WilsonCowan", "analyse", "approximate", "as_map", "basins", "blocks",
     "convolution", "distill", "error_bound", "enumerate_fixed_points", "evaluate", "export_onnx", "export_stablehlo",
-    "find_fixed_points", "follow_branch", "from_graph", "hopfield", "is_unique",
-    "load_approximation", "load_model", "low_rank", "mixture_line", "open_samples", "partitioned",
+    "find_cycles", "find_fixed_points", "find_slow_points", "follow_branch", "from_cell", "from_graph", "hopfield",
+    "is_unique", "linearise", "load_approximation", "load_cell", "load_model", "low_rank", "mixture_line", "open_samples", "partitioned",
     "power_law", "random_ei", "ring", "sample_fixed_points", "sample_to_store", "save_model",
-    "settled_event", "sigmoid", "sparse", "supralinear", "sweep", "tanh", "threshold_linear", "train",
+    "settle_sequence", "settled_event", "sigmoid", "sparse", "supralinear", "sweep", "tanh", "threshold_linear", "train",
     "train_many", "two_neuron",
 }  # fmt: skip
 
@@ -38,21 +38,21 @@ METRICS = {
 }  # fmt: skip
 
 RESULTS = {
-    "Analysis", "Basins", "Branch", "Enumeration", "SpecialPoint", "Sweep", "Training",
+    "Analysis", "Basins", "Branch", "Cycles", "Enumeration", "Linearisation", "PointKind", "SlowPoints", "SpecialPoint", "Sweep", "Training",
     "Trainings", "Verified",
 }  # fmt: skip
 
 FIGURES = {
     "BLUE", "GREEN", "GREY", "ORANGE", "OUTCOMES", "PURPLE", "RED", "SKY", "YELLOW", "architectures",
-    "basins", "branch", "decision_boundary", "error_against", "error_map", "misclassified",
+    "basins", "branch", "cycle", "decision_boundary", "error_against", "error_map", "hysteresis", "misclassified",
     "mixture_response", "noise_rejection", "outcome_map", "outcomes", "phase_plane", "save",
-    "solve_against_forward", "training_curves", "tuning",
+    "slow_points", "solve_against_forward", "spectrum", "training_curves", "tuning",
 }  # fmt: skip
 
 
 def test_public_names():
     assert set(public(eqb)) == PUBLIC
-    assert len(PUBLIC) <= 55, "the top level is for what a user reaches for first"
+    assert len(PUBLIC) <= 63, "the top level is for what a user reaches for first"
     assert set(public(eqb.metrics)) == METRICS
     assert set(public(eqb.results)) == RESULTS
     assert set(public(eqb.figures)) == FIGURES

@@ -5,6 +5,12 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import metrics as metrics, results as results
+from .analysis import (
+    find_cycles as find_cycles,
+    find_slow_points as find_slow_points,
+    linearise as linearise,
+    settle_sequence as settle_sequence,
+)
 from .approximation import (
     Approximation as Approximation,
     FeedForward as FeedForward,
@@ -39,13 +45,17 @@ from .fixed_points import (
 )
 from .networks import (
     AbstractDynamics as AbstractDynamics,
+    AbstractMap as AbstractMap,
     LeakyRNN as LeakyRNN,
     RateNetwork as RateNetwork,
     WilsonCowan as WilsonCowan,
+    as_map as as_map,
     blocks as blocks,
     convolution as convolution,
+    from_cell as from_cell,
     from_graph as from_graph,
     hopfield as hopfield,
+    load_cell as load_cell,
     low_rank as low_rank,
     partitioned as partitioned,
     power_law as power_law,

@@ -4,6 +4,12 @@
 top level.
 """
 
+from .analysis import (
+    Cycles as Cycles,
+    Linearisation as Linearisation,
+    PointKind as PointKind,
+    SlowPoints as SlowPoints,
+)
 from .approximation import Training as Training, Trainings as Trainings, Verified as Verified
 from .families import (
     Basins as Basins,

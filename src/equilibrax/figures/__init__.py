@@ -4,6 +4,12 @@ Every function draws into the axes given, or into new axes, and returns them. Th
 of Okabe and Ito, which colour-blind readers can distinguish.
 """
 
+from ._analysis import (
+    cycle as cycle,
+    hysteresis as hysteresis,
+    slow_points as slow_points,
+    spectrum as spectrum,
+)
 from ._families import basins as basins, branch as branch, outcome_map as outcome_map
 from ._measured import (
     error_against as error_against,

@@ -92,6 +92,19 @@ within `ALIKE`: it may still be approaching a cycle."""
 
 ALIKE = 0.05
 
+LONGEST_CYCLE = 128
+"""Steps after which the return of a map's trajectory is no longer awaited."""
+
+RETURNED = 256.0
+"""Rounding units of a component's size, or of its scale, within which a map has returned."""
+
+TURNS = 4
+"""Turns that a map's cycle is followed for."""
+
+NEARNESS = 0.01
+"""Distance of a state from the map's cycle that it is taken to be on, as a share of its diameter.
+"""
+
 CONTRACTED = 0.7
 """Norm of a power of B = I + h J at which squaring ends: below one, stability is proven; this far
 below, few passes give the fixed point."""

@@ -162,10 +162,10 @@ class Settler:
 
     def resume(self, columns: list[np.ndarray], device: Device) -> Chunk:
         """Pending trajectories, of which other chunks were left."""
-        n, dtype = self.network.num_neurons, columns[0].dtype
-        state = blank_state(1, n, dtype)
+        inputs = columns[0]
+        state = blank_state(1, self.network.num_neurons, inputs.dtype)
         state.outcome[:] = Outcome.INVALID
-        idle = (np.full((1, n), np.nan, dtype), state, np.zeros(1, np.uint8))
+        idle = (np.full((1, inputs.shape[1]), np.nan, inputs.dtype), state, np.zeros(1, np.uint8))
         leaves, structure = jax.tree.flatten(idle)
         whole = [filled(a, b, self.size, device) for a, b in zip(columns, leaves, strict=True)]
         inputs, state, wanted = jax.tree.unflatten(structure, whole)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Flag, Vector
-from ..networks import AbstractDynamics, RateNetwork, as_dynamics, with_matrix
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, is_map, with_matrix
 from ._driver import certificate_of
 from ._flow import Flow
 from ._linalg import exactly, skip_unless_any
@@ -80,7 +80,7 @@ def settled_event(
     **Returns:** a condition for `diffrax.Event`, of time, state and `args`.
 
     **Raises:** `ValueError` for tolerances that are not positive; `TypeError` for what is no
-    `AbstractDynamics`.
+    `AbstractDynamics`, or is a map.
 
     **Example:**
 
@@ -98,6 +98,9 @@ def settled_event(
     ```
     """
     network = with_matrix("network", as_dynamics("network", network))
+    if is_map(network):
+        must = "be in continuous time, since Diffrax integrates it"
+        _checks.fail("network", must, "is a map, which find_fixed_points iterates", TypeError)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
     dtype = network.dtype
     certificate = certificate_of(network, Flow(evidence="proof"))

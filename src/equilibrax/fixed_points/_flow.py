@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from .. import _checks
 from .._types import Scalar
-from ..networks import AbstractDynamics
+from ..networks import AbstractDynamics, is_map
 from ._accuracy import FLOOR, TIGHTER
 from ._speed import num_lanes
-from .stepping import DiffraxStepper, Stepper, UnrolledStepper, in_lanes
+from .stepping import DiffraxStepper, Iteration, Stepper, UnrolledStepper, in_lanes
 
 EvidenceLevel: TypeAlias = Literal["proof", "probe", "spectrum"]
 
@@ -68,7 +68,8 @@ class Flow(eqx.Module):
       the fixed point is: that is polished. Tolerances below ten roundings are raised to them.
     - `steady_rtol`, `steady_atol`: of the residual, as above; ten times `rtol` and
       `atol` if absent. An explicit solver bounces for ever above tighter ones.
-    - `t1`: end of time, in the units of tau; 200 times the largest tau if absent.
+    - `t1`: end of time, in the units of tau; 200 times the largest tau if absent, or `max_steps`
+      for a map, whose steps are the unit.
     - `max_steps`: solver steps for one trajectory.
     - `divergence`: the divergence bound, as above.
     - `marginal`: an abscissa within `marginal` / max(tau) of zero counts as zero; the
@@ -130,7 +131,11 @@ class Flow(eqx.Module):
                 _checks.integer(name, getattr(self, name))
 
     def stepper(self, network: AbstractDynamics) -> Stepper:
-        """The solver step of many lanes."""
+        """The solver step, or the map's, of many lanes."""
+        if is_map(network):
+            if self.solver is not None:
+                _checks.fail("solver", "be None for a map, which is iterated", f"is {self.solver}")
+            return Iteration(network)
         if self.solver is None:
             return UnrolledStepper(in_lanes(network), diffrax.Tsit5())
         return DiffraxStepper(network, self.solver)
@@ -144,10 +149,11 @@ class Flow(eqx.Module):
         """`lanes`, or its default for m trajectories of this network."""
         return self.lanes or num_lanes(network.num_neurons, m)
 
-    def horizon(self, tau: Any, xp: Any = jnp) -> Any:
+    def horizon(self, network: AbstractDynamics, tau: Any, xp: Any = jnp) -> Any:
         """`t1`, or its default for these time constants, by the array library `xp`."""
         longest = xp.max(tau)
-        return 200 * longest if self.t1 is None else xp.full_like(longest, self.t1)[()]
+        default = self.max_steps if is_map(network) else 200
+        return default * longest if self.t1 is None else xp.full_like(longest, self.t1)[()]
 
     def marginal_abscissa(self, network: AbstractDynamics) -> Scalar:
         """Largest |abscissa| that counts as zero, in 1/time."""

@@ -13,8 +13,9 @@ eigenvectors v and y,
 
     d lambda = y' dJ v / y' v ,    dJ along dx*, di and dtheta,
 
-of which the real part is taken. Silent neurons of threshold-linear networks have the eigenvalue
--1/tau each: where these are equal and lead, it is one of several possible changes.
+of which the real part is taken; for a map x <- F(x, i) it is that of log mu, mu being the largest
+multiplier, and d log mu = d mu / mu. Silent neurons of threshold-linear networks have the
+eigenvalue -1/tau each: where these are equal and lead, it is one of several possible changes.
 J. R. Magnus, Econometric Theory 1:179 (1985),
 doi:10.1017/S0266466600011129.
 
@@ -34,7 +35,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
-from ..networks import AbstractDynamics, is_structured
+from ..networks import AbstractDynamics, is_map, is_structured
 from ._jacobian import solve_jacobian
 from ._linalg import eigenvectors, exactly, inverse
 from ._result import FixedPoints, in_words
@@ -238,5 +239,10 @@ def _(primals, tangents):
 
 
 def _eigenpair(network: AbstractDynamics, x, i):
-    """The right eigenvector v of the leading eigenvalue of J, and y / y'v."""
-    return eigenvectors(network.jacobian(x, i))
+    """The right eigenvector v of the leading eigenvalue of J, and y / y'v; of a map, those of the
+    largest multiplier mu, and y / mu y'v for the change of log |mu|."""
+    jacobian = network.jacobian(x, i)
+    if not is_map(network):
+        return eigenvectors(jacobian)[1:]
+    value, right, left = eigenvectors(jacobian + jnp.eye(x.size, dtype=x.dtype), jnp.abs)
+    return right, left / value

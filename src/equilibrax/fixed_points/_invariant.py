@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .. import _checks
-from ..networks import AbstractDynamics, RateNetwork
+from ..networks import AbstractDynamics, RateNetwork, is_map
 from ._result import Evidence, FixedPoints, Outcome
 from .stepping import in_lanes
 
@@ -25,9 +25,9 @@ def without_crossings(
 ) -> FixedPoints:
     """`found`, in which trajectories that have diverged across an invariant face are not settled.
 
-    Rate networks have no such faces.
+    Rate networks have no such faces, and a map may step across.
     """
-    if x0 is None or isinstance(network, RateNetwork):
+    if x0 is None or isinstance(network, RateNetwork) or is_map(network):
         return found
     diverged = found.outcome == Outcome.DIVERGED
     if _checks.is_concrete(diverged) and not np.any(diverged):

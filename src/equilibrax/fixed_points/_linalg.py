@@ -19,14 +19,16 @@ from jaxtyping import Array, Bool, Complex, Float, Inexact
 exactly = partial(jax.default_matmul_precision, "highest")
 
 
-def eigenvectors(a: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Complex[Array, " n"]]:
-    """The eigenvectors of the eigenvalue with the largest real part: the right one v, and the left
-    one y as y / y'v, so that y' da v / y'v is the eigenvalue's change."""
+def eigenvectors(
+    a: Float[Array, "n n"], size: Callable[[Array], Array] = jnp.real
+) -> tuple[Complex[Array, ""], Complex[Array, " n"], Complex[Array, " n"]]:
+    """The eigenvalue with the largest real part, or of the largest `size`; the right eigenvector v
+    of it, and the left one y as y / y'v, so that y' da v / y'v is the eigenvalue's change."""
     values, vectors = jnp.linalg.eig(a)
-    leading = jnp.argmax(values.real)
+    leading = jnp.argmax(size(values))
     # The rows of the inverse are the left eigenvectors, of this very norm.
     one = jnp.zeros_like(values).at[leading].set(1)
-    return vectors[:, leading], solve(vectors.T, one)
+    return values[leading], vectors[:, leading], solve(vectors.T, one)
 
 
 def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:

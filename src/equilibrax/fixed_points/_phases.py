@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
-from ..networks import AbstractDynamics, is_threshold_linear
+from ..networks import AbstractDynamics, is_map, is_threshold_linear
 from ._flow import Flow
 from .certificates import AbstractCertificate
 from .stepping import Tolerances
@@ -50,7 +50,7 @@ def schedule(
     if concrete:
         # NumPy compiles nothing.
         xp, tau, convergent = np, np.asarray(tau), np.asarray(convergent)
-    t1 = flow.horizon(tau, xp)
+    t1 = flow.horizon(network, tau, xp)
     nearly = 1 - 8 * float(jnp.finfo(dtype).eps)
     last = flow.last_level(dtype)
     # A weakly damped spiral of a smooth network is kept from rest by the solver's own errors, which
@@ -75,6 +75,8 @@ def schedule(
             loose = flow.tolerances(level - 1, dtype)
             tight = [xp.where(convergent, a, b) for a, b in zip(loose, tight, strict=True)]
         horizon = t1 * number(share)
+        if is_map(network):
+            horizon = xp.ceil(horizon)  # of whole steps
         return Phase(
             Tolerances(*map(number, tight)), number(settling), horizon, horizon * number(nearly),
             t1 * number(nearly), np.bool_(judged), np.bool_(watched), np.bool_(k == len(rows) - 1),

@@ -132,6 +132,11 @@ def watched_lanes(lanes: int) -> int:
     return lanes if on_accelerator() else max(1, lanes // 4)
 
 
+def watched_rows(n: int) -> int:
+    """Rows of maps that are watched for a cycle at a time."""
+    return _at_once(max(8, min(2**14 // n, 256)))
+
+
 FUSED_LANES = 2**17
 """Trajectories in flight in a kernel that a GPU runs from start to end (`stepping._kernel`)."""
 

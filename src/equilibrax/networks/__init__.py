@@ -5,6 +5,7 @@ ordinary `RateNetwork`s; each documents its weight matrix, and `weights` holds t
 Any other equation of motion subclasses `AbstractDynamics`.
 """
 
+from ._cells import from_cell as from_cell, load_cell as load_cell
 from ._connectivity import (
     from_graph as from_graph,
     partitioned as partitioned,
@@ -12,11 +13,8 @@ from ._connectivity import (
     ring as ring,
     two_neuron as two_neuron,
 )
-from ._dynamics import (
-    AbstractDynamics as AbstractDynamics,
-    as_dynamics as as_dynamics,
-    check_vector_field as check_vector_field,
-)
+from ._dynamics import AbstractDynamics as AbstractDynamics
+from ._maps import AbstractMap as AbstractMap, is_map as is_map
 from ._models import (
     LeakyRNN as LeakyRNN,
     WilsonCowan as WilsonCowan,
@@ -32,6 +30,11 @@ from ._network import (
     push as push,
     with_maps as with_maps,
     with_matrix as with_matrix,
+)
+from ._plain import (
+    as_dynamics as as_dynamics,
+    as_map as as_map,
+    check_vector_field as check_vector_field,
 )
 from ._transfer import (
     AbstractTransfer as AbstractTransfer,

@@ -14,7 +14,7 @@ from itertools import pairwise
 import jax.numpy as jnp
 
 from ... import _checks
-from ...networks import AbstractDynamics, is_structured, is_threshold_linear
+from ...networks import AbstractDynamics, is_map, is_structured, is_threshold_linear
 from .._flow import Flow
 from .._speed import LARGEST_PROOF, LARGEST_PROVEN, matrix_sizes, proof_bytes
 from ._base import (
@@ -33,6 +33,7 @@ from ._chambers import (
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability
 from ._low_rank import LowRankPoint as LowRankPoint, has_low_rank
+from ._maps import MapPoint as MapPoint, MapSpectrum as MapSpectrum
 from ._polished import PolishedPoint as PolishedPoint
 from ._probes import Probes as Probes
 from ._products import ActiveBlocks as ActiveBlocks, euler_step
@@ -60,6 +61,11 @@ def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificat
             _checks.fail("abscissa", must, "is True")
         ranked = low_rank and evidence != "probe"
         return LowRankPoint(network, band) if ranked else Probes(network, band)
+    if is_map(network):
+        if evidence == "probe":
+            _checks.fail("evidence", 'be "proof", "spectrum" or None for a map', 'is "probe"')
+        large = n > LARGEST_PROVEN and evidence is None
+        return MapSpectrum() if evidence == "spectrum" or large else MapPoint(jnp.asarray(band))
     if evidence == "spectrum":
         return NoCertificate()
     if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):

@@ -35,6 +35,14 @@ class PolishedPoint(AbstractCertificate):
 
     band: Float[Array, ""]
 
+    def powers(self, jacobian: Float[Array, "rows n n"], wanted: Bool[Array, " rows"]) -> Powers:
+        """The powers of I + h J, h being one over a bound on |J|."""
+        step = 1 / norm_bound(jacobian)
+        growth = norm_bound(
+            jnp.eye(jacobian.shape[1], dtype=step.dtype) + step[:, None, None] * jacobian
+        )
+        return Powers(step[:, None, None] * jacobian, step, growth, wanted)
+
     def prove(self, network, x, inputs, queue):
         def treat(x, i, valid):
             return self.proof(network, x, i, valid)
@@ -57,12 +65,12 @@ class PolishedPoint(AbstractCertificate):
         def improve(_, carry):
             x, powers = carry
             del powers
-            powers = powers_of(jax.vmap(network.jacobian)(x, i), wanted)
+            powers = self.powers(jax.vmap(network.jacobian)(x, i), wanted)
             improved = jax.lax.fori_loop(0, 4, lambda _, x: x + powers.solve(velocity(x)), x)
             return jnp.where(jnp.isfinite(improved), improved, x), powers
 
         nothing = jnp.zeros((*x.shape, x.shape[1]), x.dtype)
-        shape = eqx.filter_eval_shape(powers_of, nothing, wanted)
+        shape = eqx.filter_eval_shape(self.powers, nothing, wanted)
         blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
         # The third time around, the powers are those of the Jacobian at the point itself.
         point, powers = jax.lax.fori_loop(0, 3, improve, (x, blank))
@@ -71,12 +79,3 @@ class PolishedPoint(AbstractCertificate):
         exact = jnp.all(drift <= ROUNDING * unit * terms, axis=1)
         stable = wanted & exact & (powers.bound < -self.band)
         return Proof(evidence_of(stable, jnp.zeros_like(stable)), point, powers.bound)
-
-
-def powers_of(jacobian: Float[Array, "rows n n"], wanted: Bool[Array, " rows"]) -> Powers:
-    """The powers of I + h J, h being one over a bound on |J|."""
-    step = 1 / norm_bound(jacobian)
-    growth = norm_bound(
-        jnp.eye(jacobian.shape[1], dtype=step.dtype) + step[:, None, None] * jacobian
-    )
-    return Powers(step[:, None, None] * jacobian, step, growth, wanted)

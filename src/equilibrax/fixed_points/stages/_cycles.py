@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...networks import is_threshold_linear
+from ...networks import is_map, is_threshold_linear
 from .._accuracy import (
     ALIKE,
     ATTEMPTS,
@@ -34,6 +34,7 @@ from .._result import Outcome
 from .._speed import STEPS_PER_VISIT, watched_lanes
 from .._state import State, StopReason
 from ..stepping import Queue, StepperState, Tolerances, init, masked_step, run_lanes
+from ._map_cycles import find_map_periods
 from ._stage import Problem, Stage, steps_use_lapack
 
 
@@ -48,7 +49,10 @@ def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
     """Trajectories of the queue that lie on a cycle oscillate; they stay where they are."""
-    period = find_periods(problem, state, phase, queue)
+    if is_map(problem.network):
+        period = find_map_periods(problem, state, queue)
+    else:
+        period = find_periods(problem, state, phase, queue)
     unknown = jnp.full_like(period, jnp.nan)
     return state.ended(period > 0, Outcome.OSCILLATING, period=period, abscissa=unknown)
 

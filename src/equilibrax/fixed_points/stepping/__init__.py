@@ -1,6 +1,7 @@
 """How trajectories advance: `_steppers` takes one solver step of all lanes, `_lanes` keeps a fixed
 number of lanes busy until every row of a queue is done."""
 
+from ._iterate import Iteration as Iteration
 from ._lanes import Queue as Queue, in_blocks as in_blocks, run_lanes as run_lanes
 from ._steppers import (
     DiffraxStepper as DiffraxStepper,

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...networks import AbstractDynamics, RateNetwork
+from ._iterate import Iteration
 
 StateLanes = Float[Array, "n lanes"]
 InputLanes = Float[Array, "k lanes"]
@@ -216,7 +217,7 @@ class DiffraxStepper(eqx.Module):
         return in_lanes(self.network).vector_field(jnp.zeros((), x.dtype), x, i)
 
 
-Stepper = UnrolledStepper | DiffraxStepper
+Stepper = UnrolledStepper | DiffraxStepper | Iteration
 
 
 def with_tolerances(solver: diffrax.AbstractSolver, controller) -> diffrax.AbstractSolver:

@@ -1,0 +1,275 @@
+r"""`find_slow_points`: fixed and slow points, stable or not, from many starts.
+
+From each start the speed
+
+    q(x) = |dx/dt|^2 / 2 ,        or |F(x, i) - x|^2 / 2 for a map,
+
+is minimised by the method of Levenberg and Marquardt, whose steps are Newton's close to a fixed
+point. D. Sussillo and O. Barak, Neural Computation 25:626 (2013), doi:10.1162/NECO_a_00409.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Complex, Float, Int
+
+from .. import _checks
+from .._types import Scalar, Vector
+from ..families._basins import distinct
+from ..fixed_points._accuracy import ROUNDING
+from ..fixed_points._jacobian import solve_jacobian
+from ..fixed_points._linalg import exactly
+from ..fixed_points._problem import as_problem, as_states
+from ..networks import AbstractDynamics, with_matrix
+from ._linearise import linearise
+
+
+class PointKind(enum.IntEnum):
+    """What a point is.
+
+    - *STABLE*: a fixed point that attracts from all directions.
+    - *SADDLE*: a fixed point with directions in which small deviations grow, or none but those.
+    - *SLOW*: no fixed point, but the speed has a minimum there: a ghost that trajectories linger
+      at.
+
+    **Example:**
+
+    ```python
+    points = eqb.find_slow_points(
+        lambda t, x, i: 1e-4 + x**2, jnp.zeros(1), jnp.asarray([[-0.2], [0.1]])
+    )
+    print([eqb.results.PointKind(int(kind)).name for kind in points.kind])
+    # > ['SLOW']
+    ```
+    """
+
+    STABLE = 0
+    SADDLE = 1
+    SLOW = 2
+
+
+class SlowPoints(eqx.Module):
+    """The p different points that many starts lead to, slowest first.
+
+    - `state`: where they are, shape `(p, n)`.
+    - `rates`: the output there, shape `(p, outputs)`.
+    - `inputs`: the input of each, shape `(p, k)`.
+    - `q`: |dx/dt|^2 / 2, or |F(x) - x|^2 / 2; shape `(p,)`.
+    - `kind`: a `PointKind`, int8.
+    - `num_unstable`: directions in which small deviations grow, shape `(p,)`.
+    - `eigenvalues`: of the Jacobian, or a map's dF/dx, shape `(p, n)`, leading ones first.
+    - `count`: how many starts lead to each.
+    - `label`: for each start the index of its point, shape `(m,)`; -1 where the search did not end,
+      ended at a point that is not slow, or outside the starts' cloud.
+
+    **Example:**
+
+    ```python
+    step = eqb.as_map(lambda x, i: jnp.tanh(2 * x) + i)
+    points = eqb.find_slow_points(step, jnp.zeros(1), jnp.linspace(-1, 1, 20)[:, None])
+    print(points.describe())
+    # > 3 points from 20 starts: 2 STABLE, 1 SADDLE
+    print(points.counts[eqb.results.PointKind.SADDLE], points.count.sum())
+    # > 1 20
+    ```
+    """
+
+    state: Float[Array, "p n"]
+    rates: Float[Array, "p outputs"]
+    inputs: Float[Array, "p k"]
+    q: Float[Array, " p"]
+    kind: Int[Array, " p"]
+    num_unstable: Int[Array, " p"]
+    eigenvalues: Complex[Array, "p n"]
+    count: Int[Array, " p"]
+    label: Int[Array, " m"]
+
+    @property
+    def counts(self) -> dict[PointKind, int]:
+        """How many points of each kind."""
+        return {kind: int(jnp.sum(self.kind == kind)) for kind in PointKind}
+
+    def describe(self) -> str:
+        """How many points of each kind, and how many starts led nowhere, in one line."""
+        kinds = [f"{number} {kind.name}" for kind, number in self.counts.items() if number]
+        lost = int(jnp.sum(self.label < 0))
+        words = f"{len(self.state)} points from {len(self.label)} starts: {', '.join(kinds) or '-'}"
+        return words + (f"; {lost} starts led to none" if lost else "")
+
+    def __str__(self) -> str:
+        return f"SlowPoints: {self.describe()}"
+
+
+def find_slow_points(
+    network: AbstractDynamics | Callable,
+    inputs: Float[Array, "#m k"],
+    starts: Float[Array, "m n"],
+    *,
+    tolerance: float | None = None,
+    slowest: float = 1e-2,
+    within: float | None = None,
+    max_steps: int = 256,
+) -> SlowPoints:
+    """All fixed and slow points that many starts lead to, unstable ones included.
+
+    **Arguments:**
+
+    - `network`: any smooth dynamics or map; threshold-linear networks have
+      `enumerate_fixed_points`, which misses none.
+    - `inputs`: one input, shape `(k,)`, or one for each start, shape `(m, k)`.
+    - `starts`: shape `(m, n)`: states that trajectories visit, with or without noise.
+    - `tolerance`: two points are the same if no component differs by more than this times its
+      largest size; the cube root of the rounding unit if absent.
+    - `slowest`: largest |tau dx/dt|, as a share of the largest |x| of the starts, at which a point
+      that is no fixed point is kept.
+    - `within`: drop points farther from the starts' mean than so many times the farthest start.
+      None are dropped if absent.
+    - `max_steps`: of each search.
+
+    **Returns:** `SlowPoints`. A fixed point's residual is rounding. Starts that lead nowhere are
+    counted.
+
+    **Raises:** `ValueError` for no start, or for starts or inputs of other shapes; `TypeError` for
+    other dtypes. Searches that meet NaN end nowhere.
+
+    **Example:**
+
+    ```python
+    network = eqb.RateNetwork(2 * jnp.eye(2), transfer=eqb.tanh, convention="activity")
+    starts = jax.random.uniform(jax.random.key(0), (200, 2), minval=-1.5, maxval=1.5)
+    points = eqb.find_slow_points(network, jnp.zeros(2), starts)
+    print(points.describe())
+    # > 9 points from 200 starts: 4 STABLE, 5 SADDLE
+    ```
+    """
+    starts = as_states("starts", starts)
+    if starts.ndim != 2 or not len(starts):
+        must = "have shape (m, n), with at least one start"
+        _checks.fail("starts", must, f"has shape {starts.shape}")
+    given = as_states("inputs", inputs)
+    if given.ndim not in (1, 2) or (given.ndim == 2 and len(given) not in (1, len(starts))):
+        must = f"be one input, of shape (k,), or one for each of {len(starts)} starts"
+        _checks.fail("inputs", must, f"has shape {given.shape}")
+    given = jnp.broadcast_to(given, (len(starts), given.shape[-1]))
+    slowest = _checks.number("slowest", slowest, above=0.0)
+    max_steps = _checks.integer("max_steps", max_steps)
+    network, i, x0 = as_problem(with_matrix("network", network), given, starts)
+    assert x0 is not None
+    if tolerance is None:
+        tolerance = float(jnp.finfo(x0.dtype).eps) ** (1 / 3)
+    tolerance = _checks.number("tolerance", tolerance, above=0.0)
+    x, q, fixed, speed = map(np.array, _descend(network, i, x0, max_steps))
+    begin = np.asarray(x0)
+    slow = speed <= slowest * np.abs(begin[np.isfinite(begin)]).max(initial=0)
+    kept = np.isfinite(x).all(axis=1) & fixed
+    left = np.flatnonzero(np.isfinite(x).all(axis=1) & slow & ~fixed)
+    if len(left):
+        # Filled up to a multiple of 64, so that few programs are compiled.
+        some = np.resize(left, -(-len(left) // 64) * 64)
+        at_minimum = _at_minimum(network, jnp.asarray(np.asarray(i)[some]), jnp.asarray(x[some]))
+        x[some], q[some], kept[some] = map(np.asarray, at_minimum)
+    if within is not None:
+        within = _checks.number("within", within, above=0.0)
+        middle = begin.mean(axis=0)
+        radius = np.linalg.norm(begin - middle, axis=1).max()
+        kept &= np.linalg.norm(x - middle, axis=1) <= within * radius
+    # Those of other inputs are other points; of one point's, the slowest represents it.
+    order = np.argsort(q, kind="stable")
+    rows = np.concatenate([x, np.asarray(i)], axis=1)[order]
+    first, label = distinct(rows, kept[order], tolerance)
+    place = np.empty_like(label)
+    place[order] = label
+    chosen = order[first]
+    state, at = jnp.asarray(x[chosen]), jnp.asarray(np.asarray(i)[chosen])
+    near = linearise(network, state, at)
+    growing = np.asarray(near.num_unstable)
+    kind = np.where(growing > 0, int(PointKind.SADDLE), int(PointKind.STABLE))
+    kind = np.where(fixed[chosen], kind, int(PointKind.SLOW))
+    return SlowPoints(
+        state=state,
+        rates=jax.vmap(network.rates)(state),
+        inputs=at,
+        q=jnp.asarray(q[chosen]),
+        kind=jnp.asarray(kind, jnp.int8),
+        num_unstable=jnp.asarray(growing, jnp.int32),
+        eigenvalues=near.eigenvalues,
+        count=jnp.asarray(np.bincount(label[label >= 0], minlength=len(first)), jnp.int32),
+        label=jnp.asarray(place, jnp.int32),
+    )
+
+
+@eqx.filter_jit
+def _descend(network: AbstractDynamics, i: Array, x0: Array, max_steps: int) -> Any:
+    """Where each search ends, q there, whether it is a fixed point, and the largest |tau dx/dt|."""
+    unit = float(jnp.finfo(x0.dtype).eps)
+    extent = jnp.max(jnp.where(jnp.isfinite(x0), jnp.abs(x0), 0), axis=0)
+
+    def polished(x, i):
+        """A step of Newton's method, if it leads to a lower speed."""
+        new = x - solve_jacobian(network, x, i, network.drift(x, i))
+        before, after = (jnp.max(jnp.abs(network.drift(place, i))) for place in (x, new))
+        return jnp.where(after < before, new, x)
+
+    # Optimistix searches in JAX's default precision alone (0.1.0).
+    default = jnp.result_type(float)
+    wide = network.astype(default)
+
+    def search(x, i):
+        return wide.vector_field(jnp.zeros((), default), x, i)
+
+    def one(i, x):
+        solver = optx.LevenbergMarquardt(rtol=unit**0.75, atol=unit**0.75)
+        start, args = x.astype(default), i.astype(default)
+        found = optx.least_squares(search, solver, start, args, max_steps=max_steps, throw=False)
+        value = found.value.astype(x.dtype)
+        x = jax.lax.fori_loop(0, 3, lambda _, x: polished(x, i), value)
+        speed = jnp.abs(network.drift(x, i))
+        terms = network.magnitude(x, i) + jnp.maximum(network.scale(x, i), extent)
+        fixed = jnp.all(speed <= ROUNDING * unit * terms)
+        return x, half_square(network, x, i), fixed, jnp.max(speed)
+
+    with exactly():
+        return jax.lax.map(lambda row: one(*row), (i, x0), batch_size=256)
+
+
+def half_square(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
+    """q."""
+    return jnp.sum(jnp.square(network.vector_field(jnp.zeros((), x.dtype), x, i))) / 2
+
+
+@eqx.filter_jit
+def _at_minimum(network: AbstractDynamics, i: Array, x0: Array) -> Any:
+    """The minimum of q beside each point, by Newton's method on its gradient; q there, and whether
+    it is one. That of Gauss and Newton, which drops the curvature of dx/dt, is slow where dx/dt is
+    not zero."""
+    unit = float(jnp.finfo(x0.dtype).eps)
+
+    def one(i, x):
+        slope = jax.grad(lambda x: half_square(network, x, i))
+
+        def newton(_, x):
+            curvature = jax.jacfwd(slope)(x)
+            # Towards a minimum, whatever the signs of the curvatures.
+            values, axes = jnp.linalg.eigh((curvature + curvature.T) / 2)
+            size = jnp.maximum(jnp.abs(values), unit * jnp.max(jnp.abs(values)))
+            new = x - axes @ ((axes.T @ slope(x)) / jnp.where(size > 0, size, 1))
+            lower = half_square(network, new, i) <= half_square(network, x, i)
+            return jnp.where(lower, new, x)
+
+        x = jax.lax.fori_loop(0, 16, newton, x)
+        speed = jnp.linalg.norm(network.vector_field(jnp.zeros((), x.dtype), x, i))
+        steep = jnp.linalg.norm(network.jacobian(x, i)) * speed
+        q = half_square(network, x, i)
+        # Where the curvature says that no more than a thousandth of q can be gained.
+        values = jnp.linalg.eigvalsh(jax.jacfwd(slope)(x))
+        gain = jnp.sum(jnp.square(slope(x))) / jnp.maximum(values[0], 0)
+        return x, q, (gain <= 1e-3 * q) | (steep <= unit)
+
+    with exactly():
+        return jax.lax.map(lambda row: one(*row), (i, x0), batch_size=64)
