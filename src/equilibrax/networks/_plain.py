@@ -35,9 +35,10 @@ class PlainMap(AbstractMap):
     function: Callable
     output: Callable
     ones: Float[Array, "*n"]
+    inputs: int | None = eqx.field(static=True)
 
-    def __init__(self, function: Callable, output: Callable, ones: Array):
-        self.function, self.output, self.ones = function, output, ones
+    def __init__(self, function: Callable, output: Callable, ones: Array, inputs: int | None):
+        self.function, self.output, self.ones, self.inputs = function, output, ones, inputs
 
     @property
     def tau(self):
@@ -53,6 +54,10 @@ class PlainMap(AbstractMap):
     def num_neurons(self) -> int:
         return self.ones.shape[0]
 
+    @property
+    def num_inputs(self) -> int:
+        return self.num_neurons if self.inputs is None else self.inputs
+
 
 def same(x: Array) -> Array:
     """The state itself."""
@@ -62,6 +67,7 @@ def same(x: Array) -> Array:
 def as_map(
     function: Callable[[Vector, Array], Vector],
     num_neurons: int | None = None,
+    num_inputs: int | None = None,
     *,
     rates: Callable[[Vector], Array] | None = None,
 ) -> AbstractMap:
@@ -72,6 +78,7 @@ def as_map(
     - `function`: F, of a state, shape `(n,)`, and an input, shape `(k,)`. What it closes over
       carries derivatives.
     - `num_neurons`: n. If absent, starts or inputs tell it.
+    - `num_inputs`: k, for drawing inputs; n if absent.
     - `rates`: the output at a state; the state itself if absent.
 
     **Returns:** an `AbstractMap`.
@@ -95,7 +102,8 @@ def as_map(
         part if isinstance(part, eqx.Module) else jax.tree_util.Partial(part)
         for part in (function, same if rates is None else rates)
     ]
-    return PlainMap(parts[0], parts[1], jnp.ones(shape))
+    inputs = None if num_inputs is None else _checks.integer("num_inputs", num_inputs)
+    return PlainMap(parts[0], parts[1], jnp.ones(shape), inputs)
 
 
 def as_dynamics(
@@ -128,10 +136,10 @@ def as_dynamics(
         if width is None:
             must = "know its number of components: as_map(function, num_neurons)"
             _checks.fail(name, must, "does not")
-        step, output = value.step, value.rates
+        step, output, inputs = value.step, value.rates, None
         if isinstance(value, PlainMap):
-            step, output = value.function, value.output
-        return PlainMap(step, output, jnp.ones(width, dtype))
+            step, output, inputs = value.function, value.output, value.inputs
+        return PlainMap(step, output, jnp.ones(width, dtype), inputs)
     tau = _checks.floating(f"{name}.tau", value.tau)
     if tau.ndim > 1 or (tau.ndim == 0 and width is None):
         _checks.fail(f"{name}.tau", "have shape (n,)", f"has shape {tau.shape}")
