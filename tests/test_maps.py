@@ -115,6 +115,26 @@ def test_proofs_refuse_what_does_not_attract():
         assert (np.asarray(found.abscissa_bound)[proven] >= np.log(wanted) - 1e-12).all()
 
 
+def test_probes_say_what_proofs_say():
+    # The matrix is the input; large transients among them.
+    matrices = np.random.default_rng(1).normal(size=(100, 8, 8))
+    matrices[50:] = np.triu(matrices[50:]) * np.where(np.eye(8), 1, 3)
+    matrices /= np.abs(np.linalg.eigvals(matrices)).max(axis=1)[:, None, None]
+    step, start = eqb.as_map(lambda x, i: i[8:].reshape(8, 8) @ x + i[:8]), jnp.zeros(8)
+    probed = eqb.Flow(evidence="probe")
+    for wanted in (0.9, 0.97, 1.001):
+        shifts = np.random.default_rng(2).normal(size=(100, 8))
+        inputs = jnp.asarray(np.concatenate([shifts, wanted * matrices.reshape(100, 64)], axis=1))
+        found = eqb.find_fixed_points(step, inputs, x0=start, method=probed)
+        seen = np.asarray(found.evidence) == Evidence.PROBED
+        assert seen.mean() > 0.9 if wanted < 1 else not seen.any()
+        assert (np.asarray(found.abscissa_bound)[seen] >= np.log(wanted) - 1e-12).all()
+        proven = eqb.find_fixed_points(step, inputs, x0=start)
+        both = np.asarray(found.stable & proven.stable)
+        assert both.mean() > 0.9 if wanted < 1 else not found.stable.any()
+        np.testing.assert_allclose(found.state[both], proven.state[both], rtol=1e-9, atol=1e-11)
+
+
 def test_jit_vmap_and_batches_agree():
     inputs = jnp.linspace(0.1, 1.0, 12)[:, None]
     step, start = eqb.as_map(henon), jnp.zeros(2)
@@ -203,10 +223,6 @@ BAD = {
             Logistic(), jnp.ones(1), method=eqb.Flow(solver=__import__("diffrax").Tsit5())
         ),
         ValueError, "be None for a map",
-    ),
-    "probes": (
-        lambda: eqb.find_fixed_points(Logistic(), jnp.ones(1), method=eqb.Flow(evidence="probe")),
-        ValueError, 'be "proof", "spectrum" or None for a map',
     ),
     "a class": (lambda: eqb.as_map(Logistic), TypeError, "be a function"),
     "an event": (lambda: eqb.settled_event(Logistic()), ValueError, "as_map(function"),

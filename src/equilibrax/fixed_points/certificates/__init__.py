@@ -33,7 +33,7 @@ from ._chambers import (
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability
 from ._low_rank import LowRankPoint as LowRankPoint, has_low_rank
-from ._maps import MapPoint as MapPoint, MapSpectrum as MapSpectrum
+from ._maps import MapPoint as MapPoint, MapProbes as MapProbes, MapSpectrum as MapSpectrum
 from ._polished import PolishedPoint as PolishedPoint
 from ._probes import Probes as Probes
 from ._products import ActiveBlocks as ActiveBlocks, euler_step
@@ -62,10 +62,11 @@ def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificat
         ranked = low_rank and evidence != "probe"
         return LowRankPoint(network, band) if ranked else Probes(network, band)
     if is_map(network):
-        if evidence == "probe":
-            _checks.fail("evidence", 'be "proof", "spectrum" or None for a map', 'is "probe"')
-        large = n > LARGEST_PROVEN and evidence is None
-        return MapSpectrum() if evidence == "spectrum" or large else MapPoint(jnp.asarray(band))
+        if evidence == "spectrum":
+            return MapSpectrum()
+        if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):
+            return MapProbes(network, band)
+        return MapPoint(jnp.asarray(band))
     if evidence == "spectrum":
         return NoCertificate()
     if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):
