@@ -106,6 +106,16 @@ def test_bad_input(case):
         call()
 
 
+def test_what_works_on_the_host_says_so():
+    def traced(x):
+        return eqb.find_slow_points(FLIP_FLOP, jnp.zeros(3), x).state
+
+    with pytest.raises(TypeError, match="`starts` must be known: this works outside"):
+        jax.jit(traced)(STARTS)
+    with pytest.raises(TypeError, match="`found` must be known"):
+        jax.jit(lambda x: eqb.linearise(FLIP_FLOP, x, x).gain)(jnp.zeros(3))
+
+
 def test_searches_that_meet_nan_are_counted():
     points = eqb.find_slow_points(
         eqb.as_map(lambda x, i: x * jnp.nan), jnp.zeros(2), jnp.ones((5, 2))

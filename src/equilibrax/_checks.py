@@ -22,6 +22,12 @@ def fail(name: str, must: str, but: str, error: type[Exception] = ValueError) ->
     raise error(f"Argument `{name}` must {must}, but {but}.")
 
 
+def outside_of_jit(name: str, *trees: Any) -> None:
+    """Require arrays that are known, for what works on the host."""
+    if not all(map(is_concrete, jax.tree.leaves(trees))):
+        fail(name, "be known: this works outside of jax.jit and jax.grad", "is traced", TypeError)
+
+
 def is_concrete(value: Any) -> bool:
     """Whether the values can be read: false for tracers, which have only shape and dtype."""
     return not isinstance(value, Tracer)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from .. import _checks
 from ..fixed_points._problem import as_problem
 from ..networks import AbstractDynamics, is_map, with_matrix
 
@@ -71,7 +72,8 @@ def linearise(
     **Returns:** a `Linearisation`. Eigenvalues are LAPACK's, in double precision, on the host; rows
     that are not finite are NaN.
 
-    **Raises:** as `find_fixed_points`, for arguments of shapes that do not fit.
+    **Raises:** as `find_fixed_points`, for arguments of shapes that do not fit; `TypeError` inside
+    `jax.jit`.
 
     **Example:**
 
@@ -83,6 +85,7 @@ def linearise(
     # > [0 1] (2, 2, 2)
     ```
     """
+    _checks.outside_of_jit("found", network, found, inputs)
     state = jnp.asarray(getattr(found, "state", found))
     inputs = jnp.asarray(inputs)
     batch = np.broadcast_shapes(state.shape[:-1], inputs.shape[:-1])

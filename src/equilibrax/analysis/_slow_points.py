@@ -141,7 +141,7 @@ def find_slow_points(
     counted.
 
     **Raises:** `ValueError` for no start, or for starts or inputs of other shapes; `TypeError` for
-    other dtypes. Searches that meet NaN end nowhere.
+    other dtypes, or inside `jax.jit`. Searches that meet NaN end nowhere.
 
     **Example:**
 
@@ -153,6 +153,7 @@ def find_slow_points(
     # > 9 points from 200 starts: 4 STABLE, 5 SADDLE
     ```
     """
+    _checks.outside_of_jit("starts", network, inputs, starts)
     starts = as_states("starts", starts)
     if starts.ndim != 2 or not len(starts):
         must = "have shape (m, n), with at least one start"
