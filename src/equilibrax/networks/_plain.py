@@ -120,7 +120,7 @@ def as_dynamics(
     """
     if not isinstance(value, AbstractDynamics):
         if not callable(value) or isinstance(value, type) or width is None:
-            must = "be a RateNetwork or other AbstractDynamics or AbstractMap"
+            must = "be a RateNetwork or other AbstractDynamics"
             must += "" if width is None else ", or a function of (t, x, i)"
             _checks.fail(name, must, f"is {value!r}", TypeError)
         # A Partial makes a plain function part of the pytree's structure, without leaves.
