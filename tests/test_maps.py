@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import equilibrax as eqb
 from equilibrax import Evidence, Outcome
-from equilibrax.fixed_points.certificates._maps import log_radius
+from equilibrax.fixed_points.certificates._spectrum import log_radius
 
 
 class Logistic(eqb.AbstractMap):

@@ -33,7 +33,7 @@ from ._chambers import (
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability
 from ._low_rank import LowRankPoint as LowRankPoint, has_low_rank
-from ._maps import MapPoint as MapPoint, MapProbes as MapProbes, MapSpectrum as MapSpectrum
+from ._maps import MapPoint as MapPoint, MapProbes as MapProbes
 from ._polished import PolishedPoint as PolishedPoint
 from ._probes import Probes as Probes
 from ._products import ActiveBlocks as ActiveBlocks, euler_step
@@ -61,14 +61,12 @@ def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificat
             _checks.fail("abscissa", must, "is True")
         ranked = low_rank and evidence != "probe"
         return LowRankPoint(network, band) if ranked else Probes(network, band)
+    if evidence == "spectrum":
+        return NoCertificate()
     if is_map(network):
-        if evidence == "spectrum":
-            return MapSpectrum()
         if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):
             return MapProbes(network, band)
         return MapPoint(jnp.asarray(band))
-    if evidence == "spectrum":
-        return NoCertificate()
     if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):
         return Probes(network, band)
     if proof_bytes(n, network.dtype.itemsize) > LARGEST_PROOF:

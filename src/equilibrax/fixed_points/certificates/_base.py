@@ -15,7 +15,7 @@ from .._result import Evidence
 from .._speed import judged_rows
 from ..stepping import Queue, in_blocks
 from ._chambers import chamber_matrix
-from ._spectrum import spectral_abscissa, unstable_projection
+from ._spectrum import growing_part, growth_rate, spectral_abscissa
 
 
 class Proof(eqx.Module):
@@ -142,7 +142,7 @@ class AbstractCertificate(eqx.Module):
 
         def treat(abscissa, x, i, valid):
             del abscissa, valid
-            return jax.vmap(lambda x, i: spectral_abscissa(network.jacobian(x, i)))(x, i)
+            return jax.vmap(lambda x, i: growth_rate(network, x, i))(x, i)
 
         unknown = jnp.full(len(x), jnp.nan, x.dtype)
         return in_blocks(queue, judged_rows(network.num_neurons), treat, unknown, x, inputs)
@@ -153,11 +153,11 @@ class AbstractCertificate(eqx.Module):
 
     def abscissa_at(self, network: Any, x: Vector, i: Vector) -> Scalar:
         """The spectral abscissa of smooth dynamics at x."""
-        return spectral_abscissa(network.jacobian(x, i))
+        return growth_rate(network, x, i)
 
     def unstable_part(self, network: Any, x: Vector, i: Vector, d: Vector, wanted: Flag) -> Vector:
         """The part of d in the unstable subspace of the Jacobian at x, where that is wanted."""
-        return unstable_projection(network.jacobian(x, i), wanted) @ d
+        return growing_part(network, x, i, d, wanted)
 
 
 class NoCertificate(AbstractCertificate):

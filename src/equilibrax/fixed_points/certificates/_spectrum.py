@@ -11,6 +11,14 @@ in `_powers`, until |t J| is about one. From there on every power is scaled to n
 log |exp(t J)| is off by less than the rounding of t alpha. Unlike the eigenvalues of LAPACK, which
 go to the host on a GPU and are computed one by one, that is a row of products for all matrices of a
 batch.
+
+A map x <- F(x, i) grows with the powers of A = dF/dx instead, at the rate
+
+    log rho = lim_(m -> oo)  log |A^m| / m
+
+of its spectral radius. What grows of a deviation d is its part in the eigenspaces of eigenvalues to
+the right of the imaginary axis; those of multipliers beyond the unit circle are mapped there by
+(A - I)(A + I)^-1.
 """
 
 import math
@@ -18,7 +26,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ..._types import Matrix, Scalar
+from ..._types import Flag, Matrix, Scalar, Vector
+from ...networks import AbstractDynamics, is_map
 from .._linalg import inverse
 from ._powers import balance, exponential
 
@@ -85,3 +94,45 @@ def unstable_projection(jacobian: Matrix, wanted: bool | jax.Array = True) -> Ma
     start = (jacobian, jnp.asarray(jnp.inf, jacobian.dtype), 0)
     sign = jax.lax.while_loop(unfinished, step, start)[0]
     return (jnp.eye(n, dtype=sign.dtype) + sign) / 2
+
+
+def log_radius(matrix: Matrix) -> Scalar:
+    """Logarithm of the spectral radius; NaN if the matrix is not finite, and -inf for a nilpotent
+    one, as far as its dtype can tell."""
+    n = len(matrix)
+    scale = balance(matrix)
+    balanced = scale[:, None] * matrix / scale
+    norm = jnp.linalg.norm(balanced)
+    rate = jnp.log(norm)
+
+    def square(k, carry):
+        power, rate, _ = carry
+        double = power @ power
+        norm = jnp.linalg.norm(double)
+        # log |A^m| / m, and half as many steps ago.
+        return double / jnp.where(norm > 0, norm, 1), rate + jnp.log(norm) * 0.5 ** (k + 1), rate
+
+    squarings = math.ceil(-math.log2(float(jnp.finfo(matrix.dtype).eps))) + math.ceil(math.log2(n))
+    start = (balanced / jnp.where(norm > 0, norm, 1), rate, rate)
+    _, rate, before = jax.lax.fori_loop(0, squarings, square, start)
+    # What does not grow with m cancels; a nilpotent matrix has no rate.
+    rate = jnp.where(jnp.isfinite(rate), 2 * rate - before, -jnp.inf)
+    return jnp.where(jnp.all(jnp.isfinite(matrix)), rate, jnp.nan)
+
+
+def growth_rate(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
+    """The spectral abscissa of the Jacobian at x, or a map's logarithm of the spectral radius."""
+    jacobian = network.jacobian(x, i)
+    if not is_map(network):
+        return spectral_abscissa(jacobian)
+    return log_radius(jacobian + jnp.eye(x.size, dtype=x.dtype))
+
+
+def growing_part(
+    network: AbstractDynamics, x: Vector, i: Vector, d: Vector, wanted: Flag
+) -> Vector:
+    """The part of d that grows at x, where that is wanted."""
+    jacobian = network.jacobian(x, i)
+    if is_map(network):
+        jacobian = jacobian @ inverse(jacobian + 2 * jnp.eye(x.size, dtype=x.dtype))
+    return unstable_projection(jacobian, wanted) @ d
