@@ -78,14 +78,6 @@ for name, (value, error) in found.items():
     )
 
 # %% [markdown]
-# **Figure 2.** Inputs that have another winner in the approximation, against their distance from
-# the recurrent network's own boundary; bars are standard errors.
-
-# %%
-figures.misclassified(found)
-plt.show()
-
-# %% [markdown]
 # With 64 hidden units the angle and the offset of the boundary agree with the recurrent network's
 # within their errors, and fewer than half as many inputs have another winner. Some remain: the
 # answer jumps, and two layers are continuous. More training inputs near the boundary do not help.
@@ -100,8 +92,10 @@ for name, model in models.items():
     print(f"{name:15} switch at {switch:.3f}")
 
 # %% [markdown]
-# **Figure 3.** The same inputs one by one, for five hidden units: orange, another winner.
+# **Figure 2.** The same inputs one by one, all of them and those close to the boundary: orange,
+# another winner. Right, the share of these against the distance from the recurrent network's own
+# boundary; bars are standard errors.
 
 # %%
-figures.decision_boundary(network, models["5 hidden units"], test)
+figures.decision_boundaries(network, models, test)
 plt.show()

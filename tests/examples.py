@@ -57,8 +57,8 @@ def public(module: types.ModuleType) -> list[str]:
     """The names that a module offers: all but modules, and what begins with an underscore."""
     return sorted(
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        for name in dir(module)
+        if not name.startswith("_") and not isinstance(getattr(module, name), types.ModuleType)
     )
 
 

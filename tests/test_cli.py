@@ -32,7 +32,7 @@ def run(*args, cwd, **environment):
 def reproduced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
     done = run(
-        "reproduce", "--out", "results", "--draws", 3000, "--test-draws", 2000, "--widths", 5, 8,
+        "reproduce", "--out", "results", "--inputs", 3000, "--test-inputs", 2000, "--widths", 5, 8,
         "--restarts", 4, "--steps", 500, cwd=folder, XDG_CACHE_HOME=str(folder / "cache"), JAX_COMPILATION_CACHE_DIR="",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def test_reproduce_refuses_a_folder_with_something_in_it(reproduced):
 
 def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sample = ["sample", "--out", "pairs", "--draws", "600", "network:two-neuron"]
+    sample = ["sample", "--out", "pairs", "--inputs", "600", "network:two-neuron"]
     cli.main(sample)
     assert "600 inputs: 600 STABLE" in capsys.readouterr().out
     cli.main(sample)
@@ -92,7 +92,13 @@ def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     assert "winner agreement" in trained
     cli.main(["evaluate", "--model", "m", "--samples", "pairs"])
     found = eqb.evaluate(eqb.load_model("m"), eqb.open_samples("pairs")[:])
-    assert f"normalised error   {float(found.normalised_error):.4f}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"normalised error   {float(found.normalised_error):.4f}" in told
+    assert told.endswith("the samples that it was trained on: it does less well on others\n")
+    cli.main(["sample", "--out", "others", "--inputs", "300", "--seed", "1", "network:two-neuron"])
+    capsys.readouterr()
+    cli.main(["evaluate", "--model", "m", "--samples", "others"])
+    assert "trained on" not in capsys.readouterr().out
     cli.main(["export", "--model", "m", "--onnx", "m.onnx", "--stablehlo", "m.bin"])
     assert "m.bin is written" in capsys.readouterr().out
     assert os.path.getsize("m.onnx") > 200
@@ -117,7 +123,7 @@ def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
 
 def test_another_run_does_not_continue_a_store(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sample = ["sample", "--out", "pairs", "--draws"]
+    sample = ["sample", "--out", "pairs", "--inputs"]
     cli.main([*sample, "300", "network:two-neuron"])
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
@@ -134,7 +140,7 @@ def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SystemExit) as caught:
-        cli.main(["sample", "--out", "pairs", "--draws", "600", "network:two-neuron"])
+        cli.main(["sample", "--out", "pairs", "--inputs", "600", "network:two-neuron"])
     assert caught.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -159,9 +165,9 @@ def test_networks_of_the_command_line(tmp_path):
 MISTAKES = {
     "no command": [],
     "unknown option": ["sample", "--out", "a", "--bogus"],
-    "not a number": ["sample", "--out", "a", "--draws", "many"],
+    "not a number": ["sample", "--out", "a", "--inputs", "many"],
     "no output": ["sample"],
-    "no draws": ["sample", "--out", "a", "--draws", "0"],
+    "no draws": ["sample", "--out", "a", "--inputs", "0"],
     "bounds": ["sample", "--out", "a", "--low", "1", "--high", "-1"],
     "tolerance": ["sample", "--out", "a", "--rtol", "-1"],
     "no weights": ["sample", "--out", "a", "network:file", "--network.path", "none.npy"],
@@ -203,6 +209,34 @@ def test_a_mistake_is_one_line_and_exit_code_two(case, tmp_path, capsys, monkeyp
     assert "Traceback" not in printed.err
     assert sorted(os.listdir(tmp_path)) == before
     assert (tmp_path / "text").read_text() == "not what you think"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "--n", "20000"], "no option --n; did you mean --network.n or --join or --t1 or --inputs?"),
+        (["sample", "--out", "a", "--drws", "3"], "no option --drws; did you mean --draws"),
+        (["train", "--sample", "a"], "no option --sample; did you mean --samples or"),
+        (["train", "--samples", "a", "--out", "b", "--zzz"], "no option --zzz ("),
+        (["sample", "--out", "a", "ring"], "no network ring; did you mean network:ring?"),
+        (["sampel"], "no command sampel; did you mean sample?"),
+        (["sample"], "Missing from equilibrax sample: --out PATH"),
+    ],
+)  # fmt: skip
+def test_an_unknown_word_is_named_with_those_most_like_it_and_where_help_is(words, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    command = f"equilibrax {words[0]}" if words[0] in cli.COMMANDS else "equilibrax"
+    assert said in told
+    assert told.endswith(f" (`{command} --help` lists all)\n")
+    assert len(told) < 200
+
+
+def test_counts_of_inputs_are_inputs_and_draws_is_understood(tmp_path):
+    for option in ("--inputs", "--draws"):
+        assert cli.parse(["sample", "--out", "a", option, "7"]).inputs == 7
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,24 @@ def test_the_decision_picture_counts_its_dots(samples):
     np.testing.assert_array_equal(*boundary.get_data())
 
 
+def test_the_decisions_close_to_the_boundary_are_those_of_its_first_bin(samples):
+    """Two routes to one share: the legend of the picture, and the metric's bin of distances."""
+    figure = figures.decision_boundaries(
+        samples.network, {"a": MODEL, "b": MODEL}, samples, within=0.2, num_points=500
+    )
+    assert len(figure.axes) == 5
+    edges = jax.numpy.asarray([0.0, 0.2, 9.0])
+    share = eqb.metrics.decision_boundary(samples, MODEL, edges).misclassified[0]
+    close = [ax for ax in figure.axes if "within 0.2" in ax.get_title(loc="left")]
+    assert len(close) == 2
+    for ax in close:
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert f"other winner ({100 * share:.1f} %)" in labels
+        assert sum(len(dots.get_offsets()) for dots in ax.collections) <= 500
+    with pytest.raises(ValueError, match="`models` must hold at least one"):
+        figures.decision_boundaries(samples.network, {}, samples)
+
+
 @pytest.mark.parametrize("n", [5, 8])
 def test_architectures_draw_every_neuron(n):
     network = eqb.partitioned() if n == 5 else eqb.ring(8)

@@ -11,10 +11,11 @@ import pytest
 from examples import blocks, check, expected_lines, public
 
 import equilibrax as eqb
+from equilibrax._checks import see
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
-ROOMS = ["_types", "_checks", "_files", "_progress", "_devices", "_workers", "_batching", "_settings", "_resumable", "networks", "fixed_points", "families", "analysis", "sampling", "approximation",
+ROOMS = ["_types", "_checks", "_extras", "_files", "_progress", "_devices", "_workers", "_batching", "_settings", "_resumable", "networks", "fixed_points", "families", "analysis", "sampling", "approximation",
          "metrics", "results", "figures", "commands"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 
@@ -44,7 +45,7 @@ RESULTS = {
 
 FIGURES = {
     "BLUE", "GREEN", "GREY", "ORANGE", "OUTCOMES", "PURPLE", "RED", "SKY", "YELLOW", "architectures",
-    "basins", "branch", "cycle", "decision_boundary", "error_against", "error_map", "hysteresis", "misclassified",
+    "basins", "branch", "cycle", "decision_boundaries", "decision_boundary", "error_against", "error_map", "hysteresis", "misclassified",
     "mixture_response", "noise_rejection", "outcome_map", "outcomes", "phase_plane", "save",
     "slow_points", "solve_against_forward", "spectrum", "training_curves", "tuning",
 }  # fmt: skip
@@ -181,3 +182,11 @@ def test_examples_of_the_readme(example, tmp_path):
     assert done.returncode == 0, done.stderr
     assert expected_lines(example)
     check(example, done.stdout)
+
+
+def test_the_pages_that_errors_refer_to_exist():
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    named = set(re.findall(r'"((?:how-to|explanation)/\w+)"', source))
+    assert len(named) > 5
+    assert not [page for page in named if not (ROOT / "docs" / f"{page}.md").exists()]
+    assert see("how-to/cells") == " See docs/how-to/cells.md."

@@ -16,7 +16,7 @@ import equilibrax as eqb
 
 def command(out):
     return [
-        "-m", "equilibrax.commands.cli", "sample", "--out", out, "--draws", 256 * 400, "--shard-size", 256,
+        "-m", "equilibrax.commands.cli", "sample", "--out", out, "--inputs", 256 * 400, "--shard-size", 256,
         "network:two-neuron", "--network.w-self", "1.5",
     ]  # fmt: skip
 

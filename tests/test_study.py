@@ -13,7 +13,7 @@ import equilibrax as eqb
 from equilibrax import figures
 from equilibrax.commands import study as programme
 
-PLAN = {"draws": 1000, "steps": 60, "restarts": 2}
+PLAN = {"inputs": 1000, "steps": 60, "restarts": 2}
 
 
 @pytest.fixture(autouse=True)

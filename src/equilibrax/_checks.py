@@ -17,15 +17,31 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 
-def fail(name: str, must: str, but: str, error: type[Exception] = ValueError) -> NoReturn:
-    """Raise `error` with a message "Argument `name` must ..., but ..."."""
-    raise error(f"Argument `{name}` must {must}, but {but}.")
+def fail(
+    name: str, must: str, but: str, error: type[Exception] = ValueError, page: str = ""
+) -> NoReturn:
+    """Raise `error` with a message "Argument `name` must ..., but ...", and the page about it."""
+    raise error(f"Argument `{name}` must {must}, but {but}.{see(page) if page else ''}")
+
+
+def see(page: str) -> str:
+    """A sentence with the address of a page of the documentation."""
+    return f" See docs/{page}.md."
+
+
+LIMITS = "explanation/limits"
 
 
 def outside_of_jit(name: str, *trees: Any) -> None:
     """Require arrays that are known, for what works on the host."""
     if not all(map(is_concrete, jax.tree.leaves(trees))):
-        fail(name, "be known: this works outside of jax.jit and jax.grad", "is traced", TypeError)
+        fail(
+            name,
+            "be known: this works outside of jax.jit and jax.grad",
+            "is traced",
+            TypeError,
+            LIMITS,
+        )
 
 
 def is_concrete(value: Any) -> bool:

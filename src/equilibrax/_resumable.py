@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from ._devices import meet
+from ._extras import extra
 from ._files import check_absent, write_atomic
 from ._settings import digest_of, dump_with_digest, first_difference, load_with_digest
 
@@ -25,6 +26,8 @@ HEADER, ARRAYS = "_settings.json", "_settings.safetensors"
 shards as one table."""
 
 LOCK = ".lock-{}"
+
+STORED = "a folder of samples or checkpoints"
 
 
 class Kind(NamedTuple):
@@ -54,6 +57,9 @@ def taken_up(
     **Raises:** `ValueError` for a folder with other settings, naming the first difference;
     `FileExistsError` if `path` is something else; `BlockingIOError` if another process is writing.
     """
+    with extra("stores", STORED):
+        import filelock  # noqa: F401
+        import safetensors  # noqa: F401
     check_absent(path, overwrite=True, folder=True)
     if path.exists():
         _refuse_foreign(path, kind)
@@ -87,7 +93,8 @@ def read_settings(path: Path, kind: Kind) -> tuple[dict[str, Any], str]:
     **Raises:** `FileNotFoundError`; `ValueError` for another kind of folder, or a newer version;
     `DamagedSettings`.
     """
-    import safetensors.numpy
+    with extra("stores", STORED):
+        import safetensors.numpy
 
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")

@@ -113,7 +113,7 @@ def find_cycles(
     else:
         turn = jnp.asarray(period, inputs.dtype)
         if _checks.is_concrete(turn) and not bool(jnp.all(turn > 0)):
-            _checks.fail("period", "be positive", f"is {period}")
+            _checks.fail("period", "be positive", f"is {period}", page="how-to/cycles")
         turn = jnp.broadcast_to(turn, batch)
         guess = jnp.zeros((*batch, network.num_neurons), inputs.dtype) if x0 is None else x0
     flat = (inputs.reshape(-1, inputs.shape[-1]), guess.reshape(-1, guess.shape[-1]), turn.ravel())
@@ -121,7 +121,12 @@ def find_cycles(
     if is_map(network):
         whole = jnp.where(jnp.isfinite(turn), turn, 0)
         if not _checks.is_concrete(whole):
-            _checks.fail("network", "be known outside of jax.jit for a map's cycles", "is traced")
+            _checks.fail(
+                "network",
+                "be known outside of jax.jit for a map's cycles",
+                "is traced",
+                page="how-to/cycles",
+            )
         longest = int(np.max(np.asarray(whole), initial=0))
     traced = not all(map(_checks.is_concrete, jax.tree.leaves((network, inputs))))
     found = _shoot(network, *flat, points, longest, traced)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._extras import extra
 from .._resumable import Kind, explained, taken_up
 
 TRAINING = Kind("a training's checkpoints", "equilibrax-training", 2, re.compile("steps"))
@@ -61,12 +62,8 @@ def checkpoints_in(path: Path, settings: dict[str, Any]) -> Iterator[Checkpoints
 
     **Raises:** as `taken_up`; `ImportError` without Orbax.
     """
-    try:
+    with extra("checkpoints", "a training with checkpoints"):
         import orbax.checkpoint as ocp
-    except ImportError as error:
-        raise ImportError(
-            "checkpoints need Orbax: pip install 'equilibrax[checkpoints]'"
-        ) from error
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
     with taken_up(path, TRAINING, settings), explained(path):
         manager = ocp.CheckpointManager((path / "steps").absolute(), options=options)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._extras import extra
 from .._files import write_atomic
 from .._settings import digest_of
 from ._feedforward import FeedForward
@@ -45,8 +46,8 @@ def write_tensors(
     overwrite: bool,
 ) -> None:
     """Write arrays to a safetensors file, and plain values to its JSON header."""
-    # Imported here, so that the core works without it.
-    import safetensors.numpy
+    with extra("stores", "a safetensors file"):
+        import safetensors.numpy
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = {
@@ -63,7 +64,8 @@ def read_tensors(
     path: str | os.PathLike, format: Format
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the arrays and the plain values from a file of `write_tensors`."""
-    import safetensors
+    with extra("stores", "a safetensors file"):
+        import safetensors
 
     try:
         with safetensors.safe_open(Path(path), framework="numpy") as file:
@@ -196,11 +198,9 @@ def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False)
     # > True
     ```
     """
-    try:
+    with extra("export", "ONNX"):
         import onnx
         from onnx import helper, numpy_helper
-    except ImportError as error:
-        raise ImportError("ONNX needs onnx: pip install 'equilibrax[export]'") from error
     model = feedforward_of(model)
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(model.weights1.dtype))
     # Gemm adds its last operand, and thresholds are subtracted.

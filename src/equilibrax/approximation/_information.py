@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks
+from .._extras import extra
 from ..fixed_points import Outcome
 from ..sampling import Samples
 from ._feedforward import forward
@@ -48,12 +49,8 @@ def mutual_information(
     # > True
     ```
     """
-    try:
+    with extra("study", "mutual information"):
         from sklearn.feature_selection import mutual_info_regression
-    except ImportError as error:
-        raise ImportError(
-            "mutual information needs scikit-learn: pip install 'equilibrax[study]'"
-        ) from error
     samples, sizes = competing(samples)
     inputs = samples.inputs[:limit]
     rates = samples.rates[:limit] if model is None else forward(model, inputs)

@@ -72,7 +72,12 @@ def verified(
             "inputs", f"have shape (m, {network.num_neurons})", f"has shape {inputs.shape}"
         )
     if not _checks.is_concrete(inputs):
-        _checks.fail("inputs", "be known, outside jax.jit: rows fall back by value", "is a tracer")
+        _checks.fail(
+            "inputs",
+            "be known, outside jax.jit: rows fall back by value",
+            "is a tracer",
+            page=_checks.LIMITS,
+        )
     network = network.astype(inputs.dtype)
     proposed = network.state_of(forward(model, inputs), inputs)
     state, proven = verify(network, inputs, proposed, method)

@@ -3,3 +3,18 @@
 `cli` reads the words. It runs `sample`, `train`, `evaluate` and `export` itself; `reproduce`,
 `study`, `benchmark` and `explore` have a module each.
 """
+
+import sys
+
+from .._extras import extra
+
+
+def main() -> None:
+    """Run the command line, or say what it needs."""
+    try:
+        with extra("cli", "the command line"):
+            from .cli import main
+    except ImportError as error:
+        print(f"equilibrax: {error}", file=sys.stderr)
+        sys.exit(2)
+    main()

@@ -5,12 +5,13 @@
 
 import contextlib
 import dataclasses
+import difflib
 import errno
 import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zipfile import BadZipFile
 
 import jax
@@ -18,11 +19,13 @@ import matplotlib
 import numpy as np
 import tyro
 from jax.errors import JaxRuntimeError
-from tyro.conf import subcommand
+from tyro.conf import arg, subcommand
 
 from .. import figures
+from .._extras import extra
 from .._files import atomic_folder, check_absent, write_json
 from .._resumable import DamagedSettings
+from .._settings import digest_of
 from ..approximation import (
     FeedForward,
     approximate,
@@ -31,9 +34,9 @@ from ..approximation import (
     export_onnx,
     export_stablehlo,
     load_model,
-    save_model,
     train,
 )
+from ..approximation._export import MODEL, arrays_of, read_tensors, write_tensors
 from ..fixed_points import Flow
 from ..networks import Convention, RateNetwork, partitioned, random_ei, ring, two_neuron
 from ..sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
@@ -151,12 +154,13 @@ class Reproduce:
 
     out: Path
     """Folder for the results; it must be empty or absent."""
-    draws: int = 1_000_000
+    inputs: Annotated[int, arg(aliases=["--draws"])] = 1_000_000
     """Number of inputs settled for training and validation."""
-    test_draws: int = 50_000
+    test_inputs: Annotated[int, arg(aliases=["--test-draws"])] = 50_000
     """Number of inputs settled for the held-out test set."""
-    widths: tuple[int, ...] = (5, 10, 50, 200)
-    """Numbers of hidden units; the figures show the first."""
+    widths: tuple[int, ...] = (5, 10, 64, 200)
+    """Numbers of hidden units; the figures show the first, and the decisions of the widest of at
+    most 64 beside it."""
     restarts: int = 48
     """Networks trained for each width below 50, an eighth of it from 50 on; the best is kept."""
     steps: int = 8000
@@ -169,7 +173,7 @@ class Reproduce:
     def run(self) -> None:
         """Run the pipeline, and print the two tables of the report."""
         report = paper.reproduce(**_fields(self), progress=True)
-        total = self.draws + self.test_draws
+        total = self.inputs + self.test_inputs
         print(f"settled {total} inputs in {report['settling_seconds']:.1f} s")
         print()
         _print_table(
@@ -204,7 +208,7 @@ class Study:
     """Folder for the results; it must be empty or absent."""
     only: tuple[Literal["map", "partitions", "ring", "random", "width", "reference"], ...] = ()
     """Parts to run; all parts if absent."""
-    draws: int = 50_000
+    inputs: Annotated[int, arg(aliases=["--draws"])] = 50_000
     """Inputs settled for each network, for training, and again for tests; a tenth in the map."""
     steps: int = 6000
     """Steps of Adam."""
@@ -285,8 +289,8 @@ class Sample:
     """Folder of the store; created if absent."""
     network: Network = Partitioned()
     """Network to settle."""
-    draws: int = 50_000
-    """Number of inputs to draw, uniform on a cube."""
+    inputs: Annotated[int, arg(aliases=["--draws"])] = 50_000
+    """Number of inputs, drawn uniformly from a cube."""
     low: float = -1.0
     """Lower bound of every input."""
     high: float = 1.0
@@ -326,7 +330,7 @@ class Sample:
         return {
             "network": self.network.build(key_network),
             "inputs": UniformCube(self.low, self.high),
-            "n": self.draws,
+            "n": self.inputs,
             "key": key_inputs,
             "method": Flow(rtol=self.rtol, atol=self.atol, t1=self.t1),
             "keep": self.keep,
@@ -386,7 +390,8 @@ class Train:
             raise ValueError("--checkpoints are written with --stream only")
         store = open_samples(self.samples)
         model, report = self.streamed(store) if self.stream else self.best(store)
-        save_model(self.out, model, overwrite=self.force)
+        about = {"trained_on": _first_inputs(store)}
+        write_tensors(self.out, MODEL, arrays_of(model), about, overwrite=self.force)
         print(report)
         print(f"weights are in {self.out}")
 
@@ -438,7 +443,10 @@ class Evaluate:
 
     def run(self) -> None:
         """Print the evaluation."""
-        print(_describe(evaluate(load_model(self.model), open_samples(self.samples)[:])))
+        model, store = load_model(self.model), open_samples(self.samples)
+        print(_describe(evaluate(model, store[:])))
+        if read_tensors(self.model, MODEL)[1].get("trained_on") == _first_inputs(store):
+            print("these are the samples that it was trained on: it does less well on others")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -507,15 +515,8 @@ class Explore:
 
     def run(self) -> None:
         """Serve the page until interrupted."""
-        try:
+        with extra("explore", "explore"):
             from .explore import serve
-        except ModuleNotFoundError as error:
-            if error.name != "panel":
-                raise
-            raise ValueError(
-                "explore needs Panel: pip install 'equilibrax[explore]', or in a clone "
-                "pip install '.[explore]'"
-            ) from error
         try:
             serve(self.port, show=self.show)
         except OSError as error:
@@ -536,6 +537,16 @@ Command = (
 )
 
 
+def _named(union: Any) -> dict[str, Any]:
+    """The classes of a union of subcommands, by name."""
+    parts = [get_args(part) for part in get_args(union)]
+    return {configuration.name: kind for kind, configuration in parts}
+
+
+COMMANDS = _named(Command)
+NETWORKS = {f"network:{name}": kind for name, kind in _named(Network).items()}
+
+
 def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print rows of text under their headings, aligned to the right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
@@ -545,6 +556,11 @@ def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None
 
 def _fields(command) -> dict:
     return {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+
+
+def _first_inputs(store: SampleStore) -> str:
+    """Digest of a store's first inputs, by which it is known again."""
+    return digest_of(np.ascontiguousarray(store[:8].inputs))
 
 
 def _describe(found) -> str:
@@ -561,17 +577,73 @@ def _describe(found) -> str:
 
 def parse(args: list[str] | None) -> Command:
     """Parse the arguments; a mistake is reported in one line, with exit code 2."""
+    words = sys.argv[1:] if args is None else args
+    name = words[0] if words else ""
+    kind, prog = (
+        (COMMANDS[name], f"equilibrax {name}") if name in COMMANDS else (None, "equilibrax")
+    )
+    options = {"prog": prog, "args": words if kind is None else words[1:]}
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(Command, args=args, prog="equilibrax", description=__doc__)  # pyright: ignore
+            if kind is None:
+                return tyro.cli(Command, description=__doc__, **options)  # pyright: ignore
+            return tyro.cli(kind, **options)
     except SystemExit:
-        # Tyro reports mistakes in a box of several lines, which is unsuitable for scripts and logs.
-        lines = [line.strip("│╭╮╰╯─ ") for line in box.getvalue().splitlines()]
-        words = " ".join(line for line in lines if line)
-        if words:
-            print(f"equilibrax: {words}", file=sys.stderr)
+        mistake = box.getvalue()
+        if mistake:
+            said = _misspelt(words, kind) or _in_one_line(mistake)
+            print(f"equilibrax: {said} (`{prog} --help` lists all)", file=sys.stderr)
         raise
+
+
+def _misspelt(words: list[str], kind: Any) -> str | None:
+    """The first word that is no command, option or network, and those most like it; None if all
+    are known."""
+    if kind is None:
+        known, what = list(COMMANDS), "command"
+        unknown = [word for word in words[:1] if word not in known]
+    else:
+        known, what = _options(kind), "option"
+        named = [word.partition("=")[0].replace("_", "-") for word in words[1:]]
+        unknown = [word for word in named if word.startswith("--") and word not in known]
+        networks = {network.partition(":")[2]: network for network in NETWORKS}
+        if not unknown and dataclasses.fields(kind)[1].name == "network":
+            unknown, what, known = [w for w in named if w in networks], "network", list(NETWORKS)
+    if not unknown:
+        return None
+    last = [
+        name for name in known if name.replace(":", ".").rpartition(".")[2] == unknown[0].strip("-")
+    ]
+    near = last + [
+        name
+        for name in difflib.get_close_matches(unknown[0], known, cutoff=0.54)
+        if name not in last
+    ]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"there is no {what} {unknown[0]}{hint}"
+
+
+def _options(kind: Any, prefix: str = "") -> list[str]:
+    """All options of a command, those of its networks included."""
+    found = ["--help"] if not prefix else []
+    for field in dataclasses.fields(kind):
+        if field.name == "network":
+            found += [o for network in NETWORKS.values() for o in _options(network, "network.")]
+        elif field.name == "cluster":
+            found += _options(Cluster)
+        else:
+            found += [f"--{prefix}{field.name.replace('_', '-')}"]
+            notes = get_args(field.type)[1:]
+            found += [a for note in notes for a in getattr(note, "aliases", None) or ()]
+    return list(dict.fromkeys(found))
+
+
+def _in_one_line(mistake: str) -> str:
+    """What Tyro says in a box of several lines, unsuitable for scripts and logs."""
+    lines = [line.strip("│╭╮╰╯─|+ ") for line in mistake.splitlines()[1:]]
+    lines = lines[: next((k for k, line in enumerate(lines) if "full helptext" in line), None)]
+    return " ".join(line for line in lines if line.strip("-")).replace(" (required)", "")
 
 
 def main(args: list[str] | None = None) -> None:

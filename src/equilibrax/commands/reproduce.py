@@ -15,10 +15,17 @@ import numpy as np
 
 from .. import _checks, figures
 from .._files import atomic_folder, write_json
-from ..approximation import approximate, competition, partition_sums, save_model, switch_point
+from ..approximation import (
+    FeedForward,
+    approximate,
+    competition,
+    partition_sums,
+    save_model,
+    switch_point,
+)
 from ..fixed_points import find_fixed_points
 from ..networks import RateNetwork, partitioned
-from ..sampling import UniformCube, mixture_line, sample_fixed_points, split
+from ..sampling import Samples, UniformCube, mixture_line, sample_fixed_points, split
 from .benchmark import hardware
 
 ORACLES = {
@@ -44,9 +51,9 @@ from one million inputs, with standard errors below 0.0005."""
 def reproduce(
     out: str | os.PathLike,
     *,
-    draws: int = 1_000_000,
-    test_draws: int = 50_000,
-    widths: tuple[int, ...] = (5, 10, 50, 200),
+    inputs: int = 1_000_000,
+    test_inputs: int = 50_000,
+    widths: tuple[int, ...] = (5, 10, 64, 200),
     restarts: int = 48,
     steps: int = 8000,
     seed: int = 0,
@@ -58,9 +65,10 @@ def reproduce(
     **Arguments:**
 
     - `out`: the folder, created if absent; it must be empty unless `force`.
-    - `draws`: number of inputs settled for training and validation.
-    - `test_draws`: number of inputs settled for the held-out test set.
-    - `widths`: numbers of hidden units; the figures show the first.
+    - `inputs`: number of inputs settled for training and validation.
+    - `test_inputs`: number of inputs settled for the held-out test set.
+    - `widths`: numbers of hidden units; the figures show the first, and the decisions of the widest
+      of at most 64 beside it.
     - `restarts`: number of networks trained for each width below 50; an eighth of it from 50 on.
     - `steps`: number of steps of Adam.
     - `seed`: seed of all random numbers.
@@ -74,8 +82,8 @@ def reproduce(
     `ValueError` for arguments out of range; `OSError` from the disk, in which case no partial
     results are left.
     """
-    draws = _checks.integer("draws", draws, minimum=20)
-    test_draws = _checks.integer("test_draws", test_draws, minimum=10)
+    inputs = _checks.integer("inputs", inputs, minimum=20)
+    test_inputs = _checks.integer("test_inputs", test_inputs, minimum=10)
     widths = _checks.sizes("widths", widths)
     if not widths:
         _checks.fail("widths", "hold at least one number of hidden units", "is empty")
@@ -86,7 +94,7 @@ def reproduce(
         network = partitioned()
         key = jax.random.key(seed)
         started = time.perf_counter()
-        total = draws + test_draws
+        total = inputs + test_inputs
         cube = UniformCube(-1.0, 1.0)
         samples = sample_fixed_points(network, cube, total, key=key, progress=progress)
         settled_s = time.perf_counter() - started
@@ -95,7 +103,7 @@ def reproduce(
             started = time.perf_counter()
             fitted = approximate(
                 samples,
-                test_share=test_draws / total,
+                test_share=test_inputs / total,
                 hidden=width,
                 restarts=restarts if width < 50 else max(1, restarts // 8),
                 steps=steps,
@@ -118,7 +126,12 @@ def reproduce(
         measured = measure(network, samples)
         report = {
             "network": {"N": 5, "w_E": 2.5, "w_I": 8.0, "b": 0.0, "convention": "voltage"},
-            "settings": {"draws": draws, "test_draws": test_draws, "steps": steps, "seed": seed},
+            "settings": {
+                "inputs": inputs,
+                "test_inputs": test_inputs,
+                "steps": steps,
+                "seed": seed,
+            },
             "counts": {outcome.name: count for outcome, count in samples.counts.items()},
             "discarded": samples.discarded,
             "recurrent": {
@@ -129,8 +142,8 @@ def reproduce(
             "settling_seconds": settled_s,
             "hardware": hardware(),
         }
-        _, test = split(samples, (draws, test_draws))
-        draw(folder, network, models[0], test)
+        _, test = split(samples, (inputs, test_inputs))
+        draw(folder, network, dict(zip(widths, models, strict=True)), test)
         save_model(folder / "model.safetensors", models[0])
         write_json(folder / "report.json", report)
     return report
@@ -165,12 +178,15 @@ def measure(network: RateNetwork, samples) -> dict[str, float]:
     return measured
 
 
-def draw(folder: Path, network: RateNetwork, model, test) -> None:
-    """Write the three figures as PNG."""
+def draw(folder: Path, network: RateNetwork, models: dict[int, FeedForward], test: Samples) -> None:
+    """Write the three figures as PNG, of the models by their numbers of hidden units."""
+    first, model = next(iter(models.items()))
+    wide = max((width for width in models if width <= 64), default=first)
+    beside = {f"{width} hidden units": models[width] for width in dict.fromkeys((first, wide))}
     pictures = {
         "fig1_architectures": figures.architectures(network, model),
         "fig2_mixture": figures.mixture_response(network, model),
-        "fig3_decision": figures.decision_boundary(network, model, test),
+        "fig3_decision": figures.decision_boundaries(network, beside, test),
     }
     for name, figure in pictures.items():
         figures.save(figure, folder / f"{name}.png")

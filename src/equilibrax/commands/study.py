@@ -47,7 +47,7 @@ def study(
     out: str | os.PathLike,
     *,
     only: tuple[str, ...] = (),
-    draws: int = 50_000,
+    inputs: int = 50_000,
     steps: int = 6000,
     restarts: int = 8,
     seed: int = 0,
@@ -67,7 +67,7 @@ def study(
 
     - `out`: the folder, created if absent; it must be empty unless `force`.
     - `only`: the parts to run; all parts if empty.
-    - `draws`: number of inputs settled for each network, for training, and again for tests; a
+    - `inputs`: number of inputs settled for each network, for training, and again for tests; a
       tenth of it, once, for each network of the map.
     - `steps`, `restarts`: as for `train_many`.
     - `seed`: seed of all random numbers.
@@ -83,13 +83,13 @@ def study(
     unknown = [name for name in only if name not in PARTS]
     if unknown:
         _checks.fail("only", f"hold names among {', '.join(PARTS)}", f"holds {unknown[0]!r}")
-    draws = _checks.integer("draws", draws, minimum=1000)
+    inputs = _checks.integer("inputs", inputs, minimum=1000)
     plan = {
         "steps": _checks.integer("steps", steps),
         "restarts": _checks.integer("restarts", restarts),
     }
     seed = _checks.integer("seed", seed, minimum=0)
-    report: dict[str, Any] = {"settings": {"draws": draws, **plan, "seed": seed}}
+    report: dict[str, Any] = {"settings": {"inputs": inputs, **plan, "seed": seed}}
     wanted = [name for name in PARTS if name in only or not only]
     with (
         atomic_folder(out, overwrite=force) as folder,
@@ -98,7 +98,7 @@ def study(
         for name in wanted:
             started = time.perf_counter()
             key = jax.random.fold_in(jax.random.key(seed), list(PARTS).index(name))
-            report[name] = PARTS[name](folder, key, draws, plan)
+            report[name] = PARTS[name](folder, key, inputs, plan)
             report[name]["seconds"] = time.perf_counter() - started
             bar.update(1)
         report["hardware"] = hardware()
@@ -106,10 +106,10 @@ def study(
     return report
 
 
-def _samples(network: RateNetwork, draws: int, key: Array) -> tuple[Samples, Samples]:
+def _samples(network: RateNetwork, inputs: int, key: Array) -> tuple[Samples, Samples]:
     """Samples for training, and for tests."""
     keys = jax.random.split(key)
-    return tuple(sample_fixed_points(network, CUBE, draws, key=k) for k in keys)  # pyright: ignore
+    return tuple(sample_fixed_points(network, CUBE, inputs, key=k) for k in keys)  # pyright: ignore
 
 
 def _row(network: RateNetwork, size: int, runs: Trainings, test: Samples) -> dict[str, Any]:
@@ -130,13 +130,13 @@ def _row(network: RateNetwork, size: int, runs: Trainings, test: Samples) -> dic
 
 
 def _rows(
-    networks: dict[Any, RateNetwork], widths: Callable, key: Array, draws: int, plan: dict
+    networks: dict[Any, RateNetwork], widths: Callable, key: Array, inputs: int, plan: dict
 ) -> list[dict[str, Any]]:
     """Train and evaluate each network at each of its widths; rows hold the network's name."""
     rows = []
     for k, (name, network) in enumerate(networks.items()):
         key_samples, key_train = jax.random.split(jax.random.fold_in(key, k))
-        data, test = _samples(network, draws, key_samples)
+        data, test = _samples(network, inputs, key_samples)
         for size in widths(network.num_neurons):
             runs = train_many(data, hidden=size, key=key_train, **plan)
             rows.append({"name": name, **_row(network, size, runs, test)})
@@ -147,11 +147,11 @@ def _curve(rows: list[dict[str, Any]], of: str) -> tuple[np.ndarray, np.ndarray]
     return np.asarray([r[of] for r in rows]), np.asarray([r["restarts"] for r in rows])
 
 
-def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+def weight_space(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
     """Networks of two neurons over their self- and cross-connections. A network is skipped if its
     share of stable inputs is below `FEWEST`, or if both neurons are silent at all of them."""
     own, cross = np.linspace(-1.0, 1.5, 11), np.linspace(-2.0, 1.5, 15)
-    count = max(200, draws // 10)
+    count = max(200, inputs // 10)
     errors, shares = np.full((2, len(own), len(cross)), np.nan)
     for j, k in np.ndindex(errors.shape):
         network = two_neuron(float(own[j]), float(cross[k]))
@@ -177,10 +177,10 @@ def weight_space(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, 
     }  # fmt: skip
 
 
-def many_partitions(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+def many_partitions(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
     """Two to four partitions of two neurons each."""
     networks = {count: partitioned((2,) * count) for count in (2, 3, 4)}
-    rows = _rows(networks, lambda n: (n, 4 * n, 16 * n), key, draws, plan)
+    rows = _rows(networks, lambda n: (n, 4 * n, 16 * n), key, inputs, plan)
     curves = {
         f"{count} partitions": _curve([r for r in rows if r["name"] == count], "hidden")
         for count in networks
@@ -189,13 +189,13 @@ def many_partitions(folder: Path, key: Array, draws: int, plan: dict) -> dict[st
     return {"rows": rows}
 
 
-def rings(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+def rings(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
     """Rings over the strength of graded excitation; above 2 a bump forms spontaneously. In most
     restarts one of the 16 outputs becomes silent for good, hence four times the restarts."""
     plan = {**plan, "restarts": 4 * plan["restarts"]}
     strengths = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
     networks = {w_1: ring(16, -4.0, w_1) for w_1 in strengths}
-    rows = _rows(networks, lambda n: (n, 4 * n), key, draws, plan)
+    rows = _rows(networks, lambda n: (n, 4 * n), key, inputs, plan)
     curves = {
         f"{size} hidden units": _curve([r for r in rows if r["hidden"] == size], "name")
         for size in (16, 64)
@@ -207,13 +207,13 @@ def rings(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def random_networks(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+def random_networks(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
     """Random E/I networks, at a gain for which all inputs settle."""
     networks = {
         n: random_ei(n, key=jax.random.fold_in(key, n), density=0.5 if n < 20 else 0.2)
         for n in (5, 10, 20, 50, 100)
     }
-    rows = _rows(networks, lambda n: (n, 4 * n), key, draws, plan)
+    rows = _rows(networks, lambda n: (n, 4 * n), key, inputs, plan)
     curves = {
         name: _curve([r for r in rows if r["hidden"] == factor * r["n"]], "n")
         for name, factor in (("n hidden units", 1), ("4 n hidden units", 4))
@@ -223,19 +223,19 @@ def random_networks(folder: Path, key: Array, draws: int, plan: dict) -> dict[st
     return {"rows": rows}
 
 
-def widths(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+def widths(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
     """The reference network over the number of hidden units."""
-    rows = _rows({"reference": partitioned()}, lambda n: WIDTHS, key, draws, plan)
+    rows = _rows({"reference": partitioned()}, lambda n: WIDTHS, key, inputs, plan)
     ax = figures.error_against({"reference": _curve(rows, "hidden")})
     figures.save(ax, folder / "study_width.png")
     return {"rows": rows}
 
 
-def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[str, Any]:
+def reference_network(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
     """All metrics of the reference network's approximations, with standard errors."""
     network = partitioned()
     keys = jax.random.split(key, 5)
-    data, test = _samples(network, draws, keys[0])
+    data, test = _samples(network, inputs, keys[0])
     models = {
         f"{size} hidden units": approximate(data, key=keys[1], hidden=size, **plan).model
         for size in (5, 64)
@@ -253,7 +253,7 @@ def reference_network(folder: Path, key: Array, draws: int, plan: dict) -> dict[
     }
     figures.save(figures.noise_rejection(noise["5 hidden units"]), folder / "study_noise.png")
     oscillating = partitioned(w_ii=0.0)
-    every = sample_fixed_points(oscillating, CUBE, draws, key=keys[4], keep="all")
+    every = sample_fixed_points(oscillating, CUBE, inputs, key=keys[4], keep="all")
     approximation = approximate(every, key=keys[1], **plan).model
 
     few = rows_of(test, slice(0, 4000))

@@ -4,6 +4,11 @@ Every function draws into the axes given, or into new axes, and returns them. Th
 of Okabe and Ito, which colour-blind readers can distinguish.
 """
 
+from .._extras import extra as _extra
+
+with _extra("figures", "figures"):
+    import matplotlib as _matplotlib  # noqa: F401
+
 from ._analysis import (
     cycle as cycle,
     hysteresis as hysteresis,
@@ -21,6 +26,7 @@ from ._measured import (
 )
 from ._paper import (
     architectures as architectures,
+    decision_boundaries as decision_boundaries,
     decision_boundary as decision_boundary,
     mixture_response as mixture_response,
 )

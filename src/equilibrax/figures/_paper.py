@@ -1,5 +1,7 @@
 """The paper's three figures."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,10 +13,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from .. import _checks
-from ..approximation import FeedForward, forward, partition_sums, winner, winner_agreement
+from ..approximation import (
+    FeedForward,
+    decision_boundary as boundary_of,
+    forward,
+    jackknife,
+    partition_sums,
+    winner,
+)
 from ..fixed_points import Flow, find_fixed_points
 from ..networks import RateNetwork
 from ..sampling import Samples, mixture_line
+from ._measured import misclassified
 from ._style import BLUE, GREY, ORANGE, RED, axes_of
 
 
@@ -211,6 +221,7 @@ def decision_boundary(
     samples: Samples,
     ax: Axes | None = None,
     *,
+    within: float | None = None,
     num_points: int = 4000,
 ) -> Axes:
     """Draw inputs in the plane of two partition sums. Muir (2018), Fig. 3.
@@ -223,8 +234,11 @@ def decision_boundary(
 
     - `network`: a network with at least two partitions.
     - `model`: the approximation.
-    - `samples`: samples of the network; the shares in the legend are of all samples.
+    - `samples`: samples of the network; the shares in the legend are of all samples, or of all
+      within the distance.
     - `ax`: the axes to draw into; new axes if absent.
+    - `within`: the largest distance from the recurrent network's boundary, of those drawn, in units
+      of the input; all samples if absent.
     - `num_points`: number of inputs drawn.
 
     **Returns:** the axes, in units of the input.
@@ -246,16 +260,23 @@ def decision_boundary(
     partitions = _partitions(network)
     ax = axes_of(ax, (4.6, 4.6))
     output = forward(model, samples.inputs)
-    share = 100 * (1 - float(winner_agreement(output, samples.rates, partitions)))
-    inputs, rates, output = (a[:num_points] for a in (samples.inputs, samples.rates, output))
-    recurrent, approximate = (np.asarray(winner(a, partitions)) for a in (rates, output))
-    sums = np.asarray(partition_sums(inputs, partitions))
-    won = recurrent >= 0
-    wrong = won & (approximate != recurrent)
-    right = won & ~wrong
+    sums = np.asarray(partition_sums(samples.inputs, partitions))[:, :2]
+    recurrent, approximate = (np.asarray(winner(a, partitions)) for a in (samples.rates, output))
+    near = np.ones(len(sums), bool)
+    if within is not None:
+        within = _checks.number("within", within, above=0)
+        found = boundary_of(samples, model)
+        # The ideal boundary's normal, towards A, is at -45 degrees.
+        angle = np.radians(float(found.angle[0]) - 45)
+        distance = sums @ [np.cos(angle), np.sin(angle)] - float(found.offset[0])
+        near = np.abs(distance) <= within
+    won, wrong = recurrent >= 0, approximate != recurrent
+    share = 100 * float(wrong[near & won].mean()) if (near & won).any() else 0.0
+    rows = np.flatnonzero(near)[:num_points]
+    points, wrong = sums[rows[won[rows]]], wrong[rows[won[rows]]]
     dots = {"s": 5, "lw": 0, "rasterized": True}
-    ax.scatter(*sums[right, :2].T, color="0.6", **dots, label=f"same winner ({100 - share:.1f} %)")
-    ax.scatter(*sums[wrong, :2].T, color=ORANGE, **dots, label=f"other winner ({share:.1f} %)")
+    ax.scatter(*points[~wrong].T, color="0.6", **dots, label=f"same winner ({100 - share:.1f} %)")
+    ax.scatter(*points[wrong].T, color=ORANGE, **dots, label=f"other winner ({share:.1f} %)")
     limit = float(np.abs(sums).max())
     ax.plot([-limit, limit], [-limit, limit], "k--", lw=1.2, label="equal sums")
     ax.set(xlabel=r"summed input to A, $\iota_{A}$", ylabel=r"summed input to B, $\iota_{B}$")
@@ -263,3 +284,60 @@ def decision_boundary(
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3,
               markerscale=2.5, handletextpad=0.3, columnspacing=0.9)  # fmt: skip
     return ax
+
+
+def decision_boundaries(
+    network: RateNetwork,
+    models: Mapping[str, Any],
+    samples: Samples,
+    *,
+    within: float = 0.2,
+    num_points: int = 3000,
+) -> Figure:
+    """Draw the decisions of approximations: of all inputs, of those close to the boundary, and the
+    share with another winner against the distance. Muir (2018), Fig. 3, whose caption is about
+    inputs close to the boundary.
+
+    **Arguments:**
+
+    - `network`: a network with at least two partitions.
+    - `models`: the approximations, by name; a row of two pictures for each.
+    - `samples`: samples of the network.
+    - `within`: the largest distance from the recurrent network's boundary that is close, in units
+      of the input.
+    - `num_points`: number of inputs drawn in each picture.
+
+    **Returns:** a figure of two axes for each model, and one for the shares, with standard errors
+    by the jackknife.
+
+    **Raises:** `ValueError` for a network without partitions, or no model.
+
+    **Example:**
+
+    ```python
+    cube, network = eqb.UniformCube(-1, 1), eqb.partitioned()
+    samples = eqb.sample_fixed_points(network, cube, 4096, key=jax.random.key(0))
+    models = {f"{k} units": eqb.FeedForward(5, k, 5, key=jax.random.key(k)) for k in (5, 64)}
+    figure = eqb.figures.decision_boundaries(network, models, samples)
+    print(len(figure.axes))
+    # > 5
+    ```
+    """
+    if not models:
+        _checks.fail("models", "hold at least one approximation", "is empty")
+    rows: Any = [[f"all {name}", f"close {name}", "shares"] for name in models]
+    figure = plt.figure(figsize=(12.5, 4.6 * len(models)), layout="constrained")
+    axes = figure.subplot_mosaic(rows)
+    for name, model in models.items():
+        for part, limit in (("all", None), ("close", within)):
+            ax = axes[f"{part} {name}"]
+            decision_boundary(network, model, samples, ax, within=limit, num_points=num_points)
+            which = "all inputs" if limit is None else f"within {within:g} of the boundary"
+            ax.set_title(f"{name}: {which}", loc="left", y=1.15, fontsize=10)
+    found = {
+        name: jackknife(partial(boundary_of, model=model), samples)
+        for name, model in models.items()
+    }
+    ax = misclassified(found, axes["shares"])
+    ax.set_xlabel("distance from the recurrent boundary\n(units of the input)")
+    return figure

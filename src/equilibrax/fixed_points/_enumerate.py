@@ -130,7 +130,12 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"
     network = check_enumerable(network)
     inputs = as_states("inputs", inputs, network.num_neurons)
     if not _checks.is_concrete(inputs) or not _checks.is_concrete(network.weights):
-        _checks.fail("inputs", "be known, since k depends on them", "is traced by jax.jit")
+        _checks.fail(
+            "inputs",
+            "be known, since k depends on them",
+            "is traced by jax.jit",
+            page=_checks.LIMITS,
+        )
     dtype = jnp.result_type(network.weights, inputs)
     *batch, n = inputs.shape
     count = math.prod(batch)
@@ -230,7 +235,12 @@ def is_unique(network: RateNetwork) -> bool:
     """
     network = check_enumerable(network)
     if not _checks.is_concrete(network.weights):
-        _checks.fail("network", "be known, since the answer is a Python bool", "is traced")
+        _checks.fail(
+            "network",
+            "be known, since the answer is a Python bool",
+            "is traced",
+            page=_checks.LIMITS,
+        )
     n = network.num_neurons
     matrix = np.eye(n) - np.asarray(network.weights, np.float64)
     sets = all_sets(n)

@@ -116,14 +116,14 @@ class Flow(eqx.Module):
     def __check_init__(self):
         if self.solver is not None and not isinstance(self.solver, diffrax.AbstractAdaptiveSolver):
             must = "be an adaptive Diffrax solver such as diffrax.Tsit5()"
-            _checks.fail("solver", must, f"is {self.solver!r}", TypeError)
+            _checks.fail("solver", must, f"is {self.solver!r}", TypeError, page="how-to/solver")
         optional = ("steady_rtol", "steady_atol", "t1", "marginal", "lanes")
         for name in ("rtol", "atol", "divergence", *optional[:-1]):
             if getattr(self, name) is not None or name not in optional:
                 _checks.number(name, getattr(self, name), above=0.0)
         if self.evidence not in (None, *get_args(EvidenceLevel)):
             must = "be one of " + ", ".join(map(repr, get_args(EvidenceLevel))) + ", or None"
-            _checks.fail("evidence", must, f"is {self.evidence!r}")
+            _checks.fail("evidence", must, f"is {self.evidence!r}", page="explanation/certificates")
         if not isinstance(self.abscissa, bool):
             _checks.fail("abscissa", "be True or False", f"is {self.abscissa!r}", TypeError)
         for name in ("max_steps", "lanes"):
@@ -134,7 +134,12 @@ class Flow(eqx.Module):
         """The solver step, or the map's, of many lanes."""
         if is_map(network):
             if self.solver is not None:
-                _checks.fail("solver", "be None for a map, which is iterated", f"is {self.solver}")
+                _checks.fail(
+                    "solver",
+                    "be None for a map, which is iterated",
+                    f"is {self.solver}",
+                    page="how-to/solver",
+                )
             return Iteration(network)
         if self.solver is None:
             return UnrolledStepper(in_lanes(network), diffrax.Tsit5())

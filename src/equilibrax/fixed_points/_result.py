@@ -256,5 +256,5 @@ def raise_unsettled(found: FixedPoints) -> FixedPoints:
         lines += [
             f"  {count} {outcome.name}: {outcome.message}" for outcome, count in failed.items()
         ]
-        raise FixedPointError("\n".join(lines))
+        raise FixedPointError("\n".join(lines) + f"\n{_checks.see('how-to/verdict').strip()}")
     return found

@@ -11,8 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import _checks
+from .._extras import extra
 from .._types import Vector
 from ._maps import AbstractMap
+
+PAGE = "how-to/cells"
+"""The page that errors about them refer to."""
 
 CellKind: TypeAlias = Literal["gru", "lstm", "rnn"]
 
@@ -96,7 +100,7 @@ def from_cell(cell: Any) -> AbstractMap:
     sizes = [getattr(cell, name, None) for name in ("input_size", "hidden_size")]
     if not isinstance(cell, eqx.Module) or not callable(cell) or None in sizes:
         must = "be an Equinox cell such as equinox.nn.GRUCell, with input_size and hidden_size"
-        _checks.fail("cell", must, f"is {cell!r}", TypeError)
+        _checks.fail("cell", must, f"is {cell!r}", TypeError, page=PAGE)
     is_pair = isinstance(cell, eqx.nn.LSTMCell)
     found = CellMap(cell, is_pair)
     k, n = sizes
@@ -105,11 +109,11 @@ def from_cell(cell: Any) -> AbstractMap:
     try:
         out = jax.eval_shape(found.step, *place)
     except Exception as error:
-        _checks.fail("cell", must, f"calling it failed: {error}")
+        _checks.fail("cell", must, f"calling it failed: {error}", page=PAGE)
     if not isinstance(out, jax.ShapeDtypeStruct) or out.shape != (found.num_neurons,):
         shape = getattr(out, "shape", None)
         what = f"returns shape {shape}" if shape is not None else f"returns {out!r}"
-        _checks.fail("cell", must, what)
+        _checks.fail("cell", must, what, page=PAGE)
     return found
 
 
@@ -155,7 +159,7 @@ def load_cell(
     """
     if kind not in get_args(CellKind):
         must = "be one of " + ", ".join(map(repr, get_args(CellKind)))
-        _checks.fail("kind", must, f"is {kind!r}")
+        _checks.fail("kind", must, f"is {kind!r}", page=PAGE)
     parts = _parts_of(Path(path), layer, prefix)
     gates = {"gru": 3, "lstm": 4, "rnn": 1}[kind]
     w_ih, w_hh = parts["weight_ih"], parts["weight_hh"]
@@ -165,7 +169,7 @@ def load_cell(
     for name, part in parts.items():
         if part.shape != shapes[name]:
             must = f"hold {name} of shape {shapes[name]} for a {kind} of {n} units"
-            _checks.fail("path", must, f"holds shape {part.shape}")
+            _checks.fail("path", must, f"holds shape {part.shape}", page=PAGE)
     none = np.zeros(gates * n, w_hh.dtype)
     b_ih, b_hh = parts.get("bias_ih", none), parts.get("bias_hh", none)
     if kind == "rnn":
@@ -183,13 +187,14 @@ def load_cell(
 
 def _parts_of(path: Path, layer: int, prefix: str) -> Mapping[str, np.ndarray]:
     """The arrays of one cell, by their names in PyTorch's cells."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    with extra("stores", "a safetensors file"):
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
 
     try:
         held = load_file(path)
     except SafetensorError as error:
-        _checks.fail("path", "be a safetensors file", f"is none: {path}: {error}")
+        _checks.fail("path", "be a safetensors file", f"is none: {path}: {error}", page=PAGE)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     for ending in (f"_l{layer}", ""):
         parts = {name: held.get(f"{prefix}{name}{ending}") for name in names}
@@ -199,4 +204,4 @@ def _parts_of(path: Path, layer: int, prefix: str) -> Mapping[str, np.ndarray]:
                 _checks.finite(name, _checks.floating(name, part))
             return found
     must = f"hold {prefix}weight_ih_l{layer} and {prefix}weight_hh_l{layer}, or the same without _l"
-    _checks.fail("path", must, f"holds {', '.join(sorted(held)) or 'nothing'}")
+    _checks.fail("path", must, f"holds {', '.join(sorted(held)) or 'nothing'}", page=PAGE)

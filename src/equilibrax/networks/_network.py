@@ -312,7 +312,12 @@ def with_matrix(name: str, network: Any) -> Any:
             f"have weights that fit into an array, for which n is at most {LARGEST_MATRIX}, since "
         )
         must += "their matrix is needed here"
-        _checks.fail(name, must, f"has {n} neurons and {type(network.weights).__name__} weights")
+        _checks.fail(
+            name,
+            must,
+            f"has {n} neurons and {type(network.weights).__name__} weights",
+            page="how-to/structured",
+        )
     return eqx.tree_at(lambda network: network.weights, network, network.dense_weights)
 
 

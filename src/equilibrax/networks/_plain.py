@@ -14,6 +14,9 @@ from .._types import Vector
 from ._dynamics import AbstractDynamics
 from ._maps import AbstractMap, is_map
 
+PAGE = "how-to/own_dynamics"
+"""The page that errors about them refer to."""
+
 
 class PlainDynamics(AbstractDynamics):
     """Dynamics from a function of (t, x, i), an output function and time constants."""
@@ -96,7 +99,7 @@ def as_map(
     """
     for name, value in (("function", function), ("rates", rates)):
         if value is not None and (not callable(value) or isinstance(value, type)):
-            _checks.fail(name, "be a function", f"is {value!r}", TypeError)
+            _checks.fail(name, "be a function", f"is {value!r}", TypeError, page=PAGE)
     shape = () if num_neurons is None else (_checks.integer("num_neurons", num_neurons),)
     parts: list[Any] = [
         part if isinstance(part, eqx.Module) else jax.tree_util.Partial(part)
@@ -122,7 +125,7 @@ def as_dynamics(
         if not callable(value) or isinstance(value, type) or width is None:
             must = "be a RateNetwork or other AbstractDynamics"
             must += "" if width is None else ", or a function of (t, x, i)"
-            _checks.fail(name, must, f"is {value!r}", TypeError)
+            _checks.fail(name, must, f"is {value!r}", TypeError, page=PAGE)
         # A Partial makes a plain function part of the pytree's structure, without leaves.
         function = value if isinstance(value, eqx.Module) else jax.tree_util.Partial(value)
         return PlainDynamics(
@@ -135,14 +138,14 @@ def as_dynamics(
             return value
         if width is None:
             must = "know its number of components: as_map(function, num_neurons)"
-            _checks.fail(name, must, "does not")
+            _checks.fail(name, must, "does not", page=PAGE)
         step, output, inputs = value.step, value.rates, None
         if isinstance(value, PlainMap):
             step, output, inputs = value.function, value.output, value.inputs
         return PlainMap(step, output, jnp.ones(width, dtype), inputs)
     tau = _checks.floating(f"{name}.tau", value.tau)
     if tau.ndim > 1 or (tau.ndim == 0 and width is None):
-        _checks.fail(f"{name}.tau", "have shape (n,)", f"has shape {tau.shape}")
+        _checks.fail(f"{name}.tau", "have shape (n,)", f"has shape {tau.shape}", page=PAGE)
     if tau.ndim == 1 and isinstance(value.tau, jax.Array):
         return value
     _checks.positive(f"{name}.tau", tau)
@@ -172,20 +175,21 @@ def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -
     except Exception as error:
         must = f"take a state of shape ({n},) and an input of shape ({num_inputs},)"
         without = "" if num_inputs != n else "; without `x0` a state is as long as an input"
-        _checks.fail(name, must, f"calling it failed: {error}{without}")
+        _checks.fail(name, must, f"calling it failed: {error}{without}", page=PAGE)
     if not isinstance(out, jax.ShapeDtypeStruct) or out.shape != (n,):
         shape = f"shape {out.shape}" if isinstance(out, jax.ShapeDtypeStruct) else f"{out!r}"
         without = "" if num_inputs != n else "; if the state is not as long as an input, pass `x0`"
         must = f"return an array of shape ({n},)"
-        _checks.fail(name, must, f"returns {shape}{without}")
+        _checks.fail(name, must, f"returns {shape}{without}", page=PAGE)
     if out.dtype != dtype:
         must = f"keep the dtype {dtype} of state and input"
-        _checks.fail(name, must, f"returns {out.dtype}", TypeError)
+        _checks.fail(name, must, f"returns {out.dtype}", TypeError, page=PAGE)
     if not iterated and dce_jaxpr(program.jaxpr, [True])[1][0]:
         _checks.fail(
             name,
             "be a function of x and i alone, since only such dynamics have fixed points",
             "depends on t; fix the time, or pass what varies with it as the input",
+            page=PAGE,
         )
     own = {id(leaf) for leaf in jax.tree.leaves(dynamics)}
     if all(_checks.is_concrete(a) or id(a) in own for a in program.consts):
@@ -195,6 +199,7 @@ def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -
             name,
             "have all traced arrays among the fields of its class",
             "closes over others, whose derivatives would be lost",
+            page=PAGE,
         )
     function = eqx.filter_closure_convert(dynamics.function, *place)
     return eqx.tree_at(lambda plain: plain.function, dynamics, function)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._extras import extra
 from .._files import write_atomic
 from .._settings import digest_of, dump_with_digest, load_with_digest
 from ..fixed_points import Outcome
@@ -51,8 +52,9 @@ def write_shard(
 
     **Raises:** `OSError` from the disk, in which case no partial file is left.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with extra("stores", "a store of samples"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     arrays, fields = [], []
     for name in COLUMNS:
@@ -96,8 +98,9 @@ def look_at(path: Path, store: str) -> Shard:
 
     **Raises:** `DamagedShard` if it cannot be read, or belongs to another store.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with extra("stores", "a store of samples"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     try:
         footer = pq.read_metadata(path)
@@ -119,8 +122,9 @@ def read_shard(shard: Shard) -> dict[str, np.ndarray]:
 
     **Raises:** `DamagedShard` if the content differs, or the file is missing.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with extra("stores", "a store of samples"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     try:
         content = shard.path.read_bytes()

@@ -55,10 +55,10 @@ def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificat
             must = (
                 f'be "probe" or None for weights with structure ({kind}), whose matrix is not built'
             )
-            _checks.fail("evidence", must, f'is "{evidence}"')
+            _checks.fail("evidence", must, f'is "{evidence}"', page="explanation/certificates")
         if flow.abscissa and not low_rank:
             must = "be False for weights with structure, whose eigenvalues are not computed"
-            _checks.fail("abscissa", must, "is True")
+            _checks.fail("abscissa", must, "is True", page="explanation/certificates")
         ranked = low_rank and evidence != "probe"
         return LowRankPoint(network, band) if ranked else Probes(network, band)
     if evidence == "spectrum":
@@ -70,7 +70,12 @@ def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificat
     if evidence == "probe" or (evidence is None and n > LARGEST_PROVEN):
         return Probes(network, band)
     if proof_bytes(n, network.dtype.itemsize) > LARGEST_PROOF:
-        _checks.fail("evidence", 'be "probe" or None for so large a network', 'is "proof"')
+        _checks.fail(
+            "evidence",
+            'be "probe" or None for so large a network',
+            'is "proof"',
+            page="explanation/certificates",
+        )
     if has_table(network):
         return ChamberTable(network, band)
     if is_threshold_linear(network):

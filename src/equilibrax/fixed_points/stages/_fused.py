@@ -8,7 +8,6 @@ queue. The rules are those of `_integrate`, and the plain loop is the oracle of 
 are lists of their n components, and Butcher's tableau is written out.
 """
 
-import contextlib
 from functools import reduce
 from operator import add, and_, truediv
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
 from ...networks import Convention, has_chambers
@@ -27,10 +25,6 @@ from .._state import StopReason
 from ..stepping import Queue, combined, judged_step, next_size
 from ._stage import Problem
 from ._stopping import followed, reason_to_stop
-
-triton: Any = None
-with contextlib.suppress(ImportError):  # without this compiler, the plain loop does
-    from jax.experimental.pallas import triton
 
 ORDER: Any = diffrax.Tsit5().order(None)  # pyright: ignore
 """Order of the error estimate of the steps."""
@@ -47,7 +41,17 @@ def is_fused(problem: Problem) -> bool:
     number of rows on for which it is worth compiling."""
     small = problem.network.num_neurons <= LARGEST_TABLE and has_chambers(problem.network)
     suits = small and problem.flow.solver is None and len(problem.inputs) >= FUSED_ROWS
-    return suits and triton is not None and jax.default_backend() in ("gpu", "cuda")
+    return suits and jax.default_backend() in ("gpu", "cuda") and _triton() is not None
+
+
+def _triton() -> Any:
+    """The compiler of the kernel; None where JAX has it no more."""
+    # Imported here, as nobody else needs to wait for it.
+    try:
+        from jax.experimental.pallas import triton
+    except ImportError:
+        return None
+    return triton
 
 
 class Lane(NamedTuple):
@@ -175,7 +179,9 @@ def run_fused(
 ) -> Float[Array, "m columns"]:
     """The rows of `Packed`, those of the queue integrated to the end of the phase or to where they
     stop."""
-    network, flow = problem.network, problem.flow
+    from jax.experimental import pallas as pl
+
+    network, flow, triton = problem.network, problem.flow, _triton()
     (m, columns), dtype = rows_of.shape, rows_of.dtype
     num_programs = min(-(-m // BLOCK), lanes // BLOCK)
     first = network.fastest * phase.tolerances.rtol ** (1 / ORDER)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import lineax as lx
 
 from ... import _checks
-from ._base import StructuredWeights, scaled
+from ._base import PAGE, StructuredWeights, scaled
 from ._low_rank import LowRank
 
 
@@ -79,6 +79,7 @@ def as_weights(name: str, value: Any) -> Any:
             "be made of matrices, diagonals, `low_rank`, `sparse`, `convolution` and `blocks`",
             f"holds a {type(value).__name__}",
             TypeError,
+            page=PAGE,
         )
 
 

@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 
 from ..._types import Matrix, Scalar, Vector
 
+PAGE = "how-to/structured"
+"""The page that errors about them refer to."""
+
 Lanes = Float[Array, "n lanes"]
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import _checks
-from ._base import StructuredWeights, absolute, scaled, times
+from ._base import PAGE, StructuredWeights, absolute, scaled, times
 
 
 class Blocks(StructuredWeights):
@@ -82,7 +82,12 @@ def blocks(rows: Sequence[Sequence[Any]]) -> Blocks:
     """
     rows = [list(row) for row in rows]
     if not rows or {len(row) for row in rows} != {len(rows)}:
-        _checks.fail("rows", "be a square table", f"has rows of {[len(row) for row in rows]} parts")
+        _checks.fail(
+            "rows",
+            "be a square table",
+            f"has rows of {[len(row) for row in rows]} parts",
+            page=PAGE,
+        )
     parts = []
     for j, row in enumerate(rows):
         line = []
@@ -90,7 +95,12 @@ def blocks(rows: Sequence[Sequence[Any]]) -> Blocks:
             if part is not None and not isinstance(part, StructuredWeights):
                 part = _checks.floating(f"rows[{j}][{k}]", part)
                 if part.ndim != 2:
-                    _checks.fail(f"rows[{j}][{k}]", "be a matrix", f"has shape {part.shape}")
+                    _checks.fail(
+                        f"rows[{j}][{k}]",
+                        "be a matrix",
+                        f"has shape {part.shape}",
+                        page=PAGE,
+                    )
                 _checks.finite(f"rows[{j}][{k}]", part)
             line.append(part)
         parts.append(tuple(line))
@@ -100,6 +110,11 @@ def blocks(rows: Sequence[Sequence[Any]]) -> Blocks:
         widths = {row[k].shape[1] for row in parts if row[k] is not None}
         if len(heights | widths) != 1:
             must = f"give population {k} one size"
-            _checks.fail("rows", must, f"gives it {sorted(heights | widths) or 'none'}")
+            _checks.fail(
+                "rows",
+                must,
+                f"gives it {sorted(heights | widths) or 'none'}",
+                page=PAGE,
+            )
         sizes.append((heights | widths).pop())
     return Blocks(tuple(parts), tuple(sizes), tuple(sizes))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ... import _checks
-from ._base import StructuredWeights
+from ._base import PAGE, StructuredWeights
 
 
 class Convolution(StructuredWeights):
@@ -80,6 +80,11 @@ def convolution(kernel: Float[Array, "..."]) -> Convolution:
     """
     kernel = _checks.floating("kernel", kernel)
     if kernel.ndim not in (1, 2) or kernel.size == 0:
-        _checks.fail("kernel", "have shape (n,) or (rows, columns)", f"has shape {kernel.shape}")
+        _checks.fail(
+            "kernel",
+            "have shape (n,) or (rows, columns)",
+            f"has shape {kernel.shape}",
+            page=PAGE,
+        )
     _checks.finite("kernel", kernel)
     return Convolution(kernel)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ... import _checks
-from ._base import StructuredWeights
+from ._base import PAGE, StructuredWeights
 
 FUSED = 8
 """Columns up to which U q is a sum of columns: it takes a quarter off the
@@ -77,11 +77,16 @@ def low_rank(left: Float[Array, "n r"], right: Float[Array, "n r"], diagonal: An
         _checks.finite(name, value)
         value = value[:, None] if value.ndim == 1 else value
         if value.ndim != 2 or len(value) == 0:
-            _checks.fail(name, "have shape (n, r)", f"has shape {value.shape}")
+            _checks.fail(name, "have shape (n, r)", f"has shape {value.shape}", page=PAGE)
         factors.append(value)
     u, v = factors
     if u.shape != v.shape:
-        _checks.fail("right", f"have shape {u.shape}, as `left`", f"has shape {v.shape}")
+        _checks.fail(
+            "right",
+            f"have shape {u.shape}, as `left`",
+            f"has shape {v.shape}",
+            page=PAGE,
+        )
     d = _checks.floating("diagonal", diagonal)
     _checks.per_neuron("diagonal", d, len(u))
     _checks.finite("diagonal", d)

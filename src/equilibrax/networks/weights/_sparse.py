@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ... import _checks
-from ._base import StructuredWeights
+from ._base import PAGE, StructuredWeights
 
 
 class Sparse(StructuredWeights):
@@ -130,9 +130,9 @@ def sparse(matrix: Any) -> Sparse:
     """
     shape = getattr(matrix, "shape", None)
     if shape is None or not all(isinstance(size, int) for size in shape):
-        _checks.fail("matrix", "be a matrix", f"is {matrix!r}", TypeError)
+        _checks.fail("matrix", "be a matrix", f"is {matrix!r}", TypeError, page=PAGE)
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
-        _checks.fail("matrix", "have shape (n, n)", f"has shape {tuple(shape)}")
+        _checks.fail("matrix", "have shape (n, n)", f"has shape {tuple(shape)}", page=PAGE)
     n = shape[0]
     row, column, data = _elements(matrix)
     data = _checks.floating("matrix", data)
@@ -140,7 +140,12 @@ def sparse(matrix: Any) -> Sparse:
     by_target, by_source = np.lexsort((column, row)), np.lexsort((row, column))
     along, across = row[by_target], column[by_target]
     if ((np.diff(along) == 0) & (np.diff(across) == 0)).any():
-        _checks.fail("matrix", "hold each place once", "does not; `sum_duplicates()` helps")
+        _checks.fail(
+            "matrix",
+            "hold each place once",
+            "does not; `sum_duplicates()` helps",
+            page=PAGE,
+        )
     # Places of the elements in rows, among those in columns.
     place = np.empty(len(row), np.int32)
     place[by_target] = np.arange(len(row), dtype=np.int32)
@@ -164,7 +169,7 @@ def _elements(matrix: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         places = np.asarray(matrix.indices)
         inside = (places < np.asarray(matrix.shape)).all(axis=1)
         if matrix.n_batch or matrix.n_dense:
-            _checks.fail("matrix", "have neither batch nor dense axes", "has some")
+            _checks.fail("matrix", "have neither batch nor dense axes", "has some", page=PAGE)
         inside = np.flatnonzero(inside)
         return places[inside, 0], places[inside, 1], matrix.data[inside]
     if hasattr(matrix, "tocoo"):
