@@ -21,63 +21,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch  # pyright: ignore
 import tyro
 
 import equilibrax as eqb
 from equilibrax._files import write_json
 from equilibrax.commands.benchmark import hardware, timed
-
-TRIALS = (64, 40, 3)
-
-
-def trials(key):
-    """Pulses, and the sign of the last one."""
-    when, sign = jax.random.split(key)
-    happens = jax.random.bernoulli(when, 0.15, TRIALS).at[:, 0].set(True)
-    pulses = jnp.where(happens, jax.random.rademacher(sign, TRIALS, float), 0)
-
-    def remember(bits, pulse):
-        bits = jnp.where(pulse != 0, pulse, bits)
-        return bits, bits
-
-    bits = jax.lax.scan(remember, jnp.zeros(TRIALS[::2]), pulses.swapaxes(0, 1))[1]
-    return pulses, bits.swapaxes(0, 1)
-
-
-def states(cell, pulses):
-    """Where pulses, shape (steps, 3), lead from zero."""
-
-    def step(h, i):
-        h = cell(i, h)
-        return h, h
-
-    return jax.lax.scan(step, jnp.zeros(cell.hidden_size), pulses)[1]
-
-
-@eqx.filter_jit
-def trained(n: int, keys):
-    """A cell and a readout, by Adam."""
-    cell = eqx.nn.GRUCell(3, n, key=jax.random.key(0))
-    model = (cell, eqx.nn.Linear(n, 3, key=jax.random.key(1)))
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.01 * min(1, 32 / n), len(keys)))
-    arrays, static = eqx.partition(model, eqx.is_array)
-
-    def loss(arrays, key):
-        cell, readout = eqx.combine(arrays, static)
-        pulses, bits = trials(key)
-        out = jax.vmap(jax.vmap(readout))(jax.vmap(lambda p: states(cell, p))(pulses))
-        return jnp.mean(jnp.square(out - bits))
-
-    def step(carry, key):
-        arrays, state = carry
-        value, gradient = jax.value_and_grad(loss)(arrays, key)
-        updates, state = optimizer.update(gradient, state)
-        return (eqx.apply_updates(arrays, updates), state), value
-
-    (arrays, _), losses = jax.lax.scan(step, (arrays, optimizer.init(arrays)), keys)
-    return eqx.combine(arrays, static)[0], losses[-1]
+from equilibrax.commands.flip_flop import states, trained, trials
 
 
 def in_torch(cell: eqx.nn.GRUCell):
@@ -125,7 +75,7 @@ class SlowPointsTimes:
         """One cell."""
         from FixedPointFinderTorch import FixedPointFinderTorch  # pyright: ignore
 
-        cell, loss = trained(n, jax.random.split(jax.random.key(1), self.steps))
+        (cell, _), loss = trained(n, jax.random.split(jax.random.key(1), self.steps))
         visited = jax.vmap(lambda p: states(cell, p))(trials(jax.random.key(2))[0])
         rows = visited[:, 3:].reshape(-1, n)[: self.starts // 2]
         other = jax.random.permutation(jax.random.key(3), rows)

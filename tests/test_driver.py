@@ -252,6 +252,28 @@ def test_two_threads_that_settle_do_not_wait_for_each_other_for_ever():
     subprocess.run([sys.executable, "-c", TWO_THREADS], check=True, timeout=180)
 
 
+LINEAR = """
+import jax, jax.numpy as jnp, numpy as np
+import equilibrax as eqb
+n = 8
+a = np.random.default_rng(1).normal(size=(200, n, n))
+a /= np.abs(np.linalg.eigvals(a)).max(axis=1)[:, None, None]
+inputs = jnp.asarray(1.001 * a, jnp.float32).reshape(200, n * n)
+x0 = jax.random.normal(jax.random.key(0), (200, n))
+step = eqb.as_map(lambda x, i: i.reshape(n, n) @ x)
+assert not eqb.find_fixed_points(step, inputs, x0=x0).stable.any()
+found = eqb.find_fixed_points(lambda t, x, i: i.reshape(n, n) @ x - x, inputs, x0=x0)
+abscissas = np.linalg.eigvals(np.asarray(inputs).reshape(200, n, n)).real.max(axis=1) - 1
+assert not found.stable[abscissas > 0].any()
+assert found.stable[abscissas < -0.1].all()
+"""
+
+
+def test_jacobians_that_are_the_same_at_every_state_do_not_wait_for_ever():
+    """All of Newton's matrices can be factorised at once then, and used to be."""
+    subprocess.run([sys.executable, "-c", LINEAR], check=True, timeout=120)
+
+
 @CPU_ONLY
 def test_a_batch_that_its_owner_has_spread_stays_where_it_is(reference):
     from jax.sharding import Mesh, NamedSharding, PartitionSpec

@@ -57,6 +57,18 @@ def test_the_map_follows_stability(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["study_map.png"]
 
 
+def test_a_trained_cell_is_approximated(tmp_path, monkeypatch):
+    monkeypatch.setattr(programme, "WIDTHS", (1, 16))
+    plan = {"steps": 400, "restarts": 2}
+    narrow, wide = programme.trained_cell(tmp_path, jax.random.key(0), 2000, plan)["rows"]
+    assert os.listdir(tmp_path) == ["study_cell.png"]
+    assert (narrow["n"], wide["hidden"]) == (16, 16)
+    assert wide["error"] < 0.5 * narrow["error"]
+    # One unit gives one direction, so that of three independent bits it knows one at most.
+    assert narrow["bits_agree"] < 0.5 < 0.75 < wide["bits_agree"] < 1
+    assert wide["bits_agree_se"] < 0.02
+
+
 def test_a_map_shows_errors_and_where_half_is_stable():
     errors = np.asarray([[0.01, 0.1, 1.0], [0.02, np.nan, np.nan]])
     share = np.asarray([[1.0, 0.9, 0.6], [1.0, 0.1, 0.0]])

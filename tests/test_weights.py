@@ -496,3 +496,35 @@ def test_inputs_must_be_as_wide_as_the_maps():
     network, *_ = driven()
     with pytest.raises(ValueError, match=r"`inputs` must have shape \(\.\.\., 3\)"):
         eqb.find_fixed_points(network, jnp.ones((2, N)))
+
+
+@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+def test_points_are_enumerated_and_verified_through_the_maps(convention):
+    """A square map, of whose absence no shape would tell."""
+    plain = eqb.partitioned(convention=convention)
+    maps = jnp.asarray(np.random.default_rng(3).normal(size=(5, 5)) / 2)
+    fields = {"convention": convention, "partitions": (2, 2)}
+    network = eqb.RateNetwork(plain.weights, input_weights=maps, **fields)
+    signals = jnp.asarray(np.random.default_rng(4).uniform(-1, 1, size=(40, 5)))
+    ours = eqb.enumerate_fixed_points(network, signals)
+    theirs = eqb.enumerate_fixed_points(plain, signals @ maps.T)
+    np.testing.assert_allclose(ours.state, theirs.state, atol=1e-12)
+    np.testing.assert_array_equal(ours.stable, theirs.stable)
+    samples = eqb.sample_fixed_points(network, eqb.UniformCube(-1, 1), 500, key=jax.random.key(0))
+    apx = eqb.approximate(samples, hidden=8, restarts=2, steps=200, key=jax.random.key(1))
+    found = apx.verified(signals)
+    np.testing.assert_allclose(network.drift(found.state[0], signals[0]), 0, atol=1e-12)
+    stable = np.where(theirs.stable[..., None], theirs.state, np.inf)
+    gaps = np.abs(stable - np.asarray(found.state)[:, None]).max(axis=2).min(axis=1)
+    assert (gaps < 1e-10).all()
+
+
+def test_what_the_maps_leave_no_room_for_is_refused():
+    network = eqb.RateNetwork(np.eye(2) / 2, input_weights=np.eye(2), readout=np.eye(2))
+    model = eqb.FeedForward(2, 4, 2, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="have neither input_weights nor readout"):
+        eqb.error_bound(network, model, 0.0, 0.1, key=jax.random.key(0))
+    samples = eqb.sample_fixed_points(network, eqb.UniformCube(-1, 1), 200, key=jax.random.key(0))
+    apx = eqb.approximate(samples, hidden=4, restarts=1, steps=10, key=jax.random.key(1))
+    with pytest.raises(ValueError, match="have no readout"):
+        apx.verified(samples.inputs[:2])

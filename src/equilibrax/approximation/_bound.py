@@ -116,6 +116,8 @@ def error_bound(
     ```
     """
     check_enumerable(network)
+    if network.input_weights is not None or network.readout is not None:
+        _checks.fail("network", "have neither input_weights nor readout", "has some")
     n = network.num_neurons
     model = feedforward_of(model)
     shape = (model.weights1.shape[1], model.weights2.shape[0])

@@ -66,11 +66,11 @@ def verified(
     method = as_flow(method)
     if not is_threshold_linear(network):
         _checks.fail("network", "be threshold-linear, to be verified", f"is {network!r}")
-    inputs = as_states("inputs", inputs, network.num_neurons)
+    if network.readout is not None:
+        _checks.fail("network", "have no readout, as rates say which neurons are active", "has one")
+    inputs = as_states("inputs", inputs, network.num_inputs)
     if inputs.ndim != 2:
-        _checks.fail(
-            "inputs", f"have shape (m, {network.num_neurons})", f"has shape {inputs.shape}"
-        )
+        _checks.fail("inputs", f"have shape (m, {network.num_inputs})", f"has shape {inputs.shape}")
     if not _checks.is_concrete(inputs):
         _checks.fail(
             "inputs",
@@ -80,7 +80,7 @@ def verified(
         )
     network = network.astype(inputs.dtype)
     proposed = network.state_of(forward(model, inputs), inputs)
-    state, proven = verify(network, inputs, proposed, method)
+    state, proven = verify(network.driven_directly, network.received(inputs), proposed, method)
     outcome = jnp.full(len(inputs), int(Outcome.STABLE), jnp.int8)
     rows = np.flatnonzero(~np.asarray(proven))
     if len(rows):

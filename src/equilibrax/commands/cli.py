@@ -195,18 +195,23 @@ class Reproduce:
         print(f"\nfigures and report.json are in {self.out}")
 
 
+Part = Literal["map", "partitions", "ring", "random", "width", "reference", "cell"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """Approximate the networks of the paper's programme, and measure the errors.
 
     Networks of two neurons over their weights, several partitions, rings, random networks of 5 to
-    100 neurons, the reference network over the number of hidden units, and all metrics of its
-    approximations. Writes study.json and figures.
+    100 neurons, the reference network over the number of hidden units, all metrics of its
+    approximations, and a trained cell. Writes study.json and figures.
     """
 
     out: Path
     """Folder for the results; it must be empty or absent."""
-    only: tuple[Literal["map", "partitions", "ring", "random", "width", "reference"], ...] = ()
+    only: tuple[
+        Literal["map", "partitions", "ring", "random", "width", "reference", "cell"], ...
+    ] = ()
     """Parts to run; all parts if absent."""
     inputs: Annotated[int, arg(aliases=["--draws"])] = 50_000
     """Inputs settled for each network, for training, and again for tests; a tenth in the map."""

@@ -30,9 +30,19 @@ from ..approximation import (
     unsettled_behaviour,
 )
 from ..fixed_points import Outcome
-from ..networks import RateNetwork, partitioned, random_ei, ring, two_neuron
+from ..networks import (
+    AbstractDynamics,
+    RateNetwork,
+    as_map,
+    from_cell,
+    partitioned,
+    random_ei,
+    ring,
+    two_neuron,
+)
 from ..sampling import Samples, UniformCube, mixture_line, rows_of, sample_fixed_points
 from .benchmark import hardware
+from .flip_flop import trained
 
 CUBE = UniformCube(-1.0, 1.0)
 
@@ -61,7 +71,9 @@ def study(
     - `ring`: rings of 16 neurons, against the strength of their graded excitation;
     - `random`: random E/I networks of 5 to 100 neurons, with n and 4 n hidden units;
     - `width`: the reference network, against the number of hidden units;
-    - `reference`: all metrics of the reference network's approximations.
+    - `reference`: all metrics of the reference network's approximations;
+    - `cell`: a trained GRU of 16 units that remembers three bits, against the number of hidden
+      units.
 
     **Arguments:**
 
@@ -106,13 +118,13 @@ def study(
     return report
 
 
-def _samples(network: RateNetwork, inputs: int, key: Array) -> tuple[Samples, Samples]:
+def _samples(network: AbstractDynamics, inputs: int, key: Array) -> tuple[Samples, Samples]:
     """Samples for training, and for tests."""
     keys = jax.random.split(key)
     return tuple(sample_fixed_points(network, CUBE, inputs, key=k) for k in keys)  # pyright: ignore
 
 
-def _row(network: RateNetwork, size: int, runs: Trainings, test: Samples) -> dict[str, Any]:
+def _row(network: AbstractDynamics, size: int, runs: Trainings, test: Samples) -> dict[str, Any]:
     """Metrics of the best of several networks."""
     found = evaluate(runs.model, test)
     return {
@@ -282,6 +294,30 @@ def reference_network(folder: Path, key: Array, inputs: int, plan: dict) -> dict
     return plain(report)
 
 
+def trained_cell(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str, Any]:
+    """A trained cell over the number of hidden units: what its readout says of an input that is
+    held, (1 + bit) / 2, and the share of inputs of which all bits agree."""
+    (cell, readout), loss = trained(16, jax.random.split(key, max(1, plan["steps"] // 2)))
+    step = from_cell(cell).step
+    memory = as_map(step, cell.hidden_size, 3, rates=lambda h: (1 + readout(h)) / 2)
+    data, test = _samples(memory, inputs, key)
+    rows = []
+    for size in WIDTHS:
+        runs = train_many(data, hidden=size, key=key, **plan)
+        agree = jnp.all((runs.model.batch(test.inputs) > 0.5) == (test.rates > 0.5), axis=1)
+        rows.append(
+            {
+                "name": "GRU, three bits",
+                **_row(memory, size, runs, test),
+                "bits_agree": float(agree.mean()),
+                "bits_agree_se": float(agree.std() / jnp.sqrt(len(agree))),
+            }
+        )
+    ax = figures.error_against({"GRU, three bits": _curve(rows, "hidden")})
+    figures.save(ax, folder / "study_cell.png")
+    return {"rows": rows, "cell_loss": float(loss)}
+
+
 def plain(value: Any) -> Any:
     """Convert modules and arrays to dictionaries and lists, for JSON."""
     if isinstance(value, dict):
@@ -298,4 +334,5 @@ PARTS: dict[str, Callable[[Path, Array, int, dict], dict[str, Any]]] = {
     "random": random_networks,
     "width": widths,
     "reference": reference_network,
+    "cell": trained_cell,
 }

@@ -98,13 +98,13 @@ def _candidate(network: RateNetwork, sigma: ActiveSet):
     return *affine(state), *affine(drive), back, abscissa
 
 
-def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"]) -> Enumeration:
+def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch k"]) -> Enumeration:
     r"""All fixed points of each input, stable or not.
 
     **Arguments:**
 
     - `network`: threshold-linear, of at most 16 neurons: each of the 2^n active sets is tested.
-    - `inputs`: shape `(..., n)`.
+    - `inputs`: shape `(..., k)`; k = n without `input_weights`.
 
     **Returns:** an `Enumeration`. An input that holds NaN or infinity has no fixed point.
 
@@ -128,19 +128,20 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch n"
     ```
     """
     network = check_enumerable(network)
-    inputs = as_states("inputs", inputs, network.num_neurons)
+    inputs = as_states("inputs", inputs, network.num_inputs)
     if not _checks.is_concrete(inputs) or not _checks.is_concrete(network.weights):
         _checks.fail(
             "inputs",
-            "be known, since k depends on them",
+            "be known, since their fixed points are counted",
             "is traced by jax.jit",
             page=_checks.LIMITS,
         )
     dtype = jnp.result_type(network.weights, inputs)
-    *batch, n = inputs.shape
-    count = math.prod(batch)
-    flat = inputs.reshape(count, n).astype(dtype)
+    *batch, k = inputs.shape
+    count, n = math.prod(batch), network.num_neurons
     network = network.astype(dtype)
+    flat = network.received(inputs.reshape(count, k).astype(dtype))
+    network = network.driven_directly
     candidates = _tabulate(network)
     found, k = None, min(4, 2**n)
     while found is None or k < int(found[1]):

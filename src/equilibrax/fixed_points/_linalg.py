@@ -3,7 +3,8 @@
 On a CPU these are calls of LAPACK. XLA hands a large enough batch of them to the pool of threads
 that also runs the program, and waits for it there: when as many calls wait as the pool has threads,
 they wait for ever (jax 0.10.2). That takes several calls that do not depend on each other, in one
-program or in two. So each call in a program of ours depends on the result of the one before, and
+program or in two. So each call in a program of ours depends on the result of the one before - where
+the equation does not see to that, as where a Jacobian is the same at every x, `after` does - and
 `_driver.LAPACK` lets one program that has any run at a time.
 """
 
@@ -31,14 +32,19 @@ def eigenvectors(
     return values[leading], vectors[:, leading], solve(vectors.T, one)
 
 
+def after(a: Inexact[Array, "..."], done: Inexact[Array, " n"]) -> Inexact[Array, "..."]:
+    """`a`, which is not there before `done` is; NaN where the sum of `done` is."""
+    return jnp.where(jnp.isnan(jnp.sum(done)), jnp.nan, a)
+
+
 def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse; not finite if there is none."""
     return jnp.linalg.inv(a)
 
 
 def solve(a: Inexact[Array, "n n"], b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
-    """The solution of a x = b."""
-    return jnp.linalg.solve(a, b)
+    """The solution of a x = b, whose factors are computed after b."""
+    return jnp.linalg.solve(after(a, b), b)
 
 
 Result = TypeVar("Result")

@@ -196,7 +196,7 @@ class RateNetwork(AbstractDynamics):
             return self.bias + jnp.where(rates > 0, rates, -1)
         if self.convention == "activity":
             return rates
-        return jnp.where(rates > 0, rates, jnp.minimum(i, 0))
+        return jnp.where(rates > 0, rates, jnp.minimum(self.received(i), 0))
 
     def jacobian(self, x: Vector, i: Vector) -> Matrix:
         r"""$J = \partial \dot x / \partial x$, shape `(n, n)`, in 1/time.

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import AbstractDynamics, is_map
-from .._linalg import inverse
+from .._linalg import after, inverse
 from ._powers import balance, exponential
 
 
@@ -132,7 +132,7 @@ def growing_part(
     network: AbstractDynamics, x: Vector, i: Vector, d: Vector, wanted: Flag
 ) -> Vector:
     """The part of d that grows at x, where that is wanted."""
-    jacobian = network.jacobian(x, i)
+    jacobian = after(network.jacobian(x, i), d)
     if is_map(network):
         jacobian = jacobian @ inverse(jacobian + 2 * jnp.eye(x.size, dtype=x.dtype))
     return unstable_projection(jacobian, wanted) @ d
