@@ -79,10 +79,12 @@ def is_true(network: eqb.RateNetwork, i: np.ndarray, found: Any, j: int) -> bool
     outcome, state = int(found.outcome[j]), np.asarray(found.state[j], np.float64)
     late = max(400.0, 4 * float(found.time[j]))
     if outcome == Outcome.STABLE:
+        late = max(late, -30 / float(found.abscissa_bound[j]))  # of the slowest time constant
         end = lsoda(network, i, t1=late, **tight).y[:, -1]
         return bool(np.abs(end - state).max() < 1e-3 * (1 + np.abs(state).max()))
     if outcome == Outcome.OSCILLATING:
         period = float(found.period[j])
+        state = lsoda(network, i, x0=state, t1=20 * period, **tight).y[:, -1]  # onto the cycle
         path = lsoda(network, i, x0=state, t1=period, max_step=period / 50, **tight).y
         size = np.ptp(path, axis=1).max()
         gap = np.abs(path - path[:, :1]).max(axis=0)
@@ -93,7 +95,7 @@ def is_true(network: eqb.RateNetwork, i: np.ndarray, found: Any, j: int) -> bool
     path = lsoda(network, i, t1=late, t_eval=times, **tight).y
     if path.shape[1] < len(times) or not np.isfinite(path).all():
         return True
-    growth = np.diff(np.linalg.norm(path, axis=0))
+    growth = np.diff(np.abs(path).max(axis=0))
     return bool((growth > 0).all() and growth[-1] > 0.99 * growth[0])
 
 

@@ -1,12 +1,20 @@
 """Double precision for every test, single precision where a test asks for it; two CPU devices."""
 
 import atexit
+import importlib.metadata
 import importlib.util
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+# Compilation dominates test time, and most programs run for milliseconds: LLVM need not optimise
+# them. `.ci/run` repeats what is about rounding as users' programs are compiled.
+flags = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    flags += " --xla_cpu_use_fusion_emitters=false"  # 0.11 has no others
+os.environ.setdefault("XLA_FLAGS", flags)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # What one worker, or a command that a test runs, has compiled, the others load.
     cache = tempfile.mkdtemp(prefix="equilibrax-compiled-")
@@ -29,12 +37,17 @@ import equilibrax as eqb
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `interop` are skipped where PyTorch is missing."""
+    """Tests marked `interop` are skipped where PyTorch is missing, and those marked `as_compiled`
+    where programs are not compiled as users' programs are."""
+    reasons = {}
     if importlib.util.find_spec("torch") is None:
-        skip = pytest.mark.skip(reason="needs PyTorch: pip install -e '.[interop]'")
-        for item in items:
-            if item.get_closest_marker("interop"):
-                item.add_marker(skip)
+        reasons["interop"] = "needs PyTorch: pip install -e '.[interop]'"
+    if "optimization_level=0" in os.environ["XLA_FLAGS"]:
+        reasons["as_compiled"] = "compares bits of optimised programs: XLA_FLAGS= pytest"
+    for item in items:
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ def random_network(rng, convention, n=6):
     )  # fmt: skip
 
 
+@pytest.mark.as_compiled
 @pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
 def test_verdicts_follow_the_units_of_single_neurons(convention):
     """x_j, i_j and b_j in units of c_j, W_jk in units of c_j / c_k: the same equations."""

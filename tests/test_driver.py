@@ -47,6 +47,7 @@ def three_cycle():
     return eqb.from_graph([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
 
+@pytest.mark.as_compiled
 @pytest.mark.parametrize("name", ["reference", "no_self_inhibition", "three_cycle"])
 def test_both_drivers_give_the_same_bits(name, request):
     network = request.getfixturevalue(name)
