@@ -110,3 +110,28 @@ def test_an_unsound_network_leaves_its_neighbours_alone():
     assert found.outcome.tolist() == expected
     np.testing.assert_array_equal(found.state[0], of(weights[0]).state)
     assert np.isnan(np.asarray(found.state[2])).all()
+
+
+RUNAWAYS = {
+    "a silent neuron that nobody drives": (np.diag([0.0, 1.1]), [0.1, 0.0], [-0.1, 0.7], True),
+    "an active one, upstream": ([[1.03, 1.2], [0.0, 0.5]], [0.0, 0.0], [0.5, 1.0], True),
+    "a loop that turns, upstream": (
+        [[1.03, 0.1, 0.0], [0.0, 0.0, -0.9], [0.0, 0.9, 0.0]], [0.0] * 3, [0.5, 2.0, 2.0], True,
+    ),
+    "a neuron that will stop it, far away": ([[1.1, -1.0], [1.0, 0.0]], [0, 1e7], [1.0, 0.0], False),
+    "one that hardly listens, and will": ([[1.1, -1e9], [1e-7, 0.0]], [0, 1.0], [1.0, 0.0], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+@pytest.mark.parametrize("case", RUNAWAYS)
+def test_growth_that_some_neurons_take_no_part_in(case, convention):
+    """Slow ones, far from the bound when time is over: only a proof calls them DIVERGED."""
+    weights, bias, inputs, diverges = RUNAWAYS[case]
+    network = eqb.RateNetwork(
+        np.asarray(weights, float), np.asarray(bias, float), convention=convention
+    )
+    found = eqb.find_fixed_points(network, jnp.asarray(inputs), method=eqb.Flow(t1=250.0))
+    assert (found.outcome == Outcome.DIVERGED) == diverges
+    end = lsoda(network, inputs, t1=3000.0, rtol=1e-9).y
+    assert (np.abs(end[:, -1]).max() > 1e12) == diverges

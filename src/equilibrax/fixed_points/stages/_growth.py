@@ -13,13 +13,18 @@ below rho sqrt(c_j P^-1 c_j'), rho^2 = r'P r. If therefore, with s_j = 1 for act
     g_j = s_j c_j e - rho sqrt(c_j P^-1 c_j') >= 0   and   s_j u_j(x*) + g_j > 0   for every j,
 
 the trajectory never leaves the chamber, and e grows for ever.
+
+Neurons that the growing ones do not reach have no part in the eigenvector, c_j e = 0, and r alone
+moves them. For them K = J - 2 lambda Pi, which moves r as J does, bounds all that is to come:
+
+    s_j c_j e >= 0   and   s_j (u_j(x*) + c_j e) - rho sqrt(c_j P^-1 c_j') > 0   for every j.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from ..._types import Flag, Vector
+from ..._types import Flag, Matrix, Vector
 from ...networks import RateNetwork, has_chambers
 from .._accuracy import FAR, GROWING, STILL_GROWING
 from .._linalg import solve
@@ -68,14 +73,39 @@ def grows_for_ever(network: RateNetwork, x: Vector, i: Vector) -> Flag:
     projection = unstable_projection(jacobian)
     rate = jnp.trace(jacobian @ projection)
     single = (jnp.abs(jnp.trace(projection) - 1) < 0.01) & (rate > 0)
-    ellipsoid = solve_lyapunov(jacobian - rate * (eye + projection), single)
+
+    def metric(first):
+        """The ellipsoid of the first K, or of the second."""
+        return solve_lyapunov(jacobian - rate * (first * eye + (2 - first) * projection), single)
+
+    both = jnp.asarray([1, 0], x.dtype)
+    ellipsoids = jax.vmap(metric)(both)
     # After all that, and only for what is proven: see `_linalg`.
-    d = solve(jacobian, jnp.where(ellipsoid.proven, network.vector_field(None, x, i), 0))
-    e = projection @ d
+    proven = jnp.any(ellipsoids.proven)
+    d = solve(jacobian, jnp.where(proven, network.vector_field(None, x, i), 0))
+    e = jnp.where(_reached(jacobian, projection), projection @ d, 0)
     r = d - e
     side = jnp.where(u > 0, 1, -1)
-    bound = jnp.sqrt((r @ ellipsoid.p @ r) * ellipsoid.reach(rows))
-    growth = side * (rows @ e) - 1.01 * bound
     rounding = 1e3 * jnp.finfo(x.dtype).eps * (jnp.abs(rows) @ jnp.abs(d) + jnp.abs(u))
-    stays = (growth > rounding) & (side * (u - rows @ d) + growth > rounding)
-    return ellipsoid.proven & jnp.all(stays)
+    grows, rests = side * (rows @ e), side * (u - rows @ d)
+
+    def stays(first, ellipsoid):
+        bound = 1.01 * jnp.sqrt((r @ ellipsoid.p @ r) * ellipsoid.reach(rows))
+        away = jnp.where(first > 0, grows - bound, jnp.where(grows == 0, jnp.inf, grows))
+        inside = (away > rounding) & (rests + grows - bound > rounding)
+        return ellipsoid.proven & jnp.all(inside)
+
+    return jnp.any(jax.vmap(stays)(both, ellipsoids))
+
+
+def _reached(jacobian: Matrix, projection: Matrix) -> Bool[Array, " n"]:
+    """The neurons that the growing ones reach: those of the eigenvector's component, of which one
+    is where the projection's diagonal, right times left eigenvector, is largest."""
+    n = len(jacobian)
+    first = jnp.arange(n) == jnp.argmax(jnp.diagonal(projection))
+    linked = jnp.abs(jacobian) > 0
+
+    def further(_, reached):
+        return reached | jnp.any(linked & reached, axis=1)
+
+    return jax.lax.fori_loop(0, n, further, first)
