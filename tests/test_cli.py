@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -90,6 +91,12 @@ def test_sample_train_evaluate(tmp_path, capsys, monkeypatch):
     trained = capsys.readouterr().out
     assert "test inputs        120" in trained
     assert "winner agreement" in trained
+    error = float(re.search(r"normalised error +([\d.]+)", trained)[1])
+    assert ("more hidden units" in trained) == (error > 0.1)
+    cli.main(["sample", "--out", "ring", "--inputs", "300", "network:ring", "--network.n", "12"])
+    few = ["--hidden", "2", "--restarts", "1", "--steps", "100"]
+    cli.main(["train", "--samples", "ring", "--out", "r", *few])
+    assert "lower the error most: --hidden 8; then --steps" in capsys.readouterr().out
     cli.main(["evaluate", "--model", "m", "--samples", "pairs"])
     found = eqb.evaluate(eqb.load_model("m"), eqb.open_samples("pairs")[:])
     told = capsys.readouterr().out

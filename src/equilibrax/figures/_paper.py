@@ -326,7 +326,10 @@ def decision_boundaries(
     if not models:
         _checks.fail("models", "hold at least one approximation", "is empty")
     rows: Any = [[f"all {name}", f"close {name}", "shares"] for name in models]
-    figure = plt.figure(figsize=(12.5, 4.6 * len(models)), layout="constrained")
+    height = 4.6 * len(models) + 0.3
+    figure = plt.figure(figsize=(12.5, height), layout="constrained")
+    # Above the legends there is a title, which the layout does not count.
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.3 / height))
     axes = figure.subplot_mosaic(rows)
     for name, model in models.items():
         for part, limit in (("all", None), ("close", within)):
