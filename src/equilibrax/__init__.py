@@ -1,6 +1,7 @@
 """Settle recurrent networks, with evidence, and train feed-forward ones to answer alike.
 
-The public names stand in `__init__.pyi`; each is imported when it is first used.
+The public names stand in `__init__.pyi`; each is imported when it is first used, and with the first
+of them all that settling needs, so that no first call waits for it.
 """
 
 from contextlib import suppress as _suppress
@@ -16,6 +17,8 @@ _MODULES = {"metrics": "metrics", "results": "classes of results", "figures": "p
 
 def __getattr__(name: str):
     """The public name; the error for one that a module holds says which."""
+    if not name.startswith("_"):
+        _import_module(".fixed_points", __name__)
     try:
         return _load(name)
     except AttributeError as error:
