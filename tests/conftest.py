@@ -35,10 +35,19 @@ import pytest
 
 import equilibrax as eqb
 
+LONGEST = ("test_processes", "test_adversaries", "test_weights", "test_docstrings", "test_pages")
+"""Files that take minutes: begun first, so that no worker waits for another at the end."""
+
+
+def pytest_configure(config):
+    # Otherwise files with few tests come last, whatever they take.
+    config.option.loadscopereorder = False
+
 
 def pytest_collection_modifyitems(items):
     """Tests marked `interop` are skipped where PyTorch is missing, and those marked `as_compiled`
     where programs are not compiled as users' programs are."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     reasons = {}
     if importlib.util.find_spec("torch") is None:
         reasons["interop"] = "needs PyTorch: pip install -e '.[interop]'"
