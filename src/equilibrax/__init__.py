@@ -16,11 +16,12 @@ _MODULES = {"metrics": "metrics", "results": "classes of results", "figures": "p
 
 
 def __getattr__(name: str):
-    """The public name; the error for one that a module holds says which."""
+    """The public name, kept for the next time; the error for one that a module holds says which."""
     if not name.startswith("_"):
         _import_module(".fixed_points", __name__)
     try:
-        return _load(name)
+        value = globals()[name] = _load(name)
+        return value
     except AttributeError as error:
         hints = ""
         if not name.startswith("_"):

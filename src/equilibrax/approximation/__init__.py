@@ -8,6 +8,7 @@ from ._bound import ErrorBound as ErrorBound, error_bound as error_bound
 from ._boundary import (
     DecisionBoundary as DecisionBoundary,
     decision_boundary as decision_boundary,
+    signed_distance as signed_distance,
 )
 from ._distill import approximate as approximate, distill as distill
 from ._export import (

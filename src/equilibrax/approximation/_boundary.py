@@ -98,6 +98,12 @@ def decision_boundary(
     return _boundary(samples.inputs, samples.rates, forward(model, samples.inputs), edges, sizes)
 
 
+def signed_distance(boundary: DecisionBoundary, sums: Float[Array, "m 2"]) -> Float[Array, " m"]:
+    """Distance of these partition sums from the recurrent network's line, positive towards A."""
+    angle = jnp.radians(boundary.angle[0] - 45)  # the ideal normal, (1, -1), is at -45 degrees
+    return sums @ jnp.stack([jnp.cos(angle), jnp.sin(angle)]) - boundary.offset[0]
+
+
 @eqx.filter_jit
 def _boundary(inputs, rates, output, edges, sizes: tuple[int, ...]) -> DecisionBoundary:
     sums = partition_sums(inputs, sizes)[:, :2]

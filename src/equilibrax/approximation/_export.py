@@ -138,7 +138,14 @@ def save_model(path: str | os.PathLike, model: FeedForward, *, overwrite: bool =
     # > True
     ```
     """
-    write_tensors(path, MODEL, arrays_of(feedforward_of(model)), {}, overwrite=overwrite)
+    write_model(path, feedforward_of(model), {}, overwrite=overwrite)
+
+
+def write_model(
+    path: str | os.PathLike, model: FeedForward, about: dict[str, Any], *, overwrite: bool
+) -> None:
+    """As `save_model`, with plain values about the model."""
+    write_tensors(path, MODEL, arrays_of(model), about, overwrite=overwrite)
 
 
 def load_model(path: str | os.PathLike) -> FeedForward:
@@ -163,11 +170,16 @@ def load_model(path: str | os.PathLike) -> FeedForward:
     # > True
     ```
     """
-    arrays, _ = read_tensors(path, MODEL)
+    return read_model(path)[0]
+
+
+def read_model(path: str | os.PathLike) -> tuple[FeedForward, dict[str, Any]]:
+    """As `load_model`, with what was written about the model."""
+    arrays, about = read_tensors(path, MODEL)
     if set(arrays) != set(NAMES):
         raise ValueError(f"{path} holds {sorted(arrays)}, and not {sorted(NAMES)}.")
     try:
-        return model_of(arrays)
+        return model_of(arrays), about
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from error
 

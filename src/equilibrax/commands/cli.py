@@ -36,7 +36,7 @@ from ..approximation import (
     load_model,
     train,
 )
-from ..approximation._export import MODEL, arrays_of, read_tensors, write_tensors
+from ..approximation._export import read_model, write_model
 from ..fixed_points import Flow
 from ..networks import Convention, RateNetwork, partitioned, random_ei, ring, two_neuron
 from ..sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
@@ -209,9 +209,7 @@ class Study:
 
     out: Path
     """Folder for the results; it must be empty or absent."""
-    only: tuple[
-        Literal["map", "partitions", "ring", "random", "width", "reference", "cell"], ...
-    ] = ()
+    only: tuple[Part, ...] = ()
     """Parts to run; all parts if absent."""
     inputs: Annotated[int, arg(aliases=["--draws"])] = 50_000
     """Inputs settled for each network, for training, and again for tests; a tenth in the map."""
@@ -401,7 +399,7 @@ class Train:
         store = open_samples(self.samples)
         model, report = self.streamed(store) if self.stream else self.best(store)
         about = {"trained_on": _first_inputs(store)}
-        write_tensors(self.out, MODEL, arrays_of(model), about, overwrite=self.force)
+        write_model(self.out, model, about, overwrite=self.force)
         print(report)
         print(f"weights are in {self.out}")
 
@@ -456,9 +454,9 @@ class Evaluate:
 
     def run(self) -> None:
         """Print the evaluation."""
-        model, store = load_model(self.model), open_samples(self.samples)
+        (model, about), store = read_model(self.model), open_samples(self.samples)
         print(_describe(evaluate(model, store[:])))
-        if read_tensors(self.model, MODEL)[1].get("trained_on") == _first_inputs(store):
+        if about.get("trained_on") == _first_inputs(store):
             print("these are the samples that it was trained on: it does less well on others")
 
 
@@ -592,9 +590,8 @@ def parse(args: list[str] | None) -> Command:
     """Parse the arguments; a mistake is reported in one line, with exit code 2."""
     words = sys.argv[1:] if args is None else args
     name = words[0] if words else ""
-    kind, prog = (
-        (COMMANDS[name], f"equilibrax {name}") if name in COMMANDS else (None, "equilibrax")
-    )
+    kind = COMMANDS.get(name)
+    prog = "equilibrax" if kind is None else f"equilibrax {name}"
     options = {"prog": prog, "args": words if kind is None else words[1:]}
     box = io.StringIO()
     try:
@@ -620,9 +617,9 @@ def _misspelt(words: list[str], kind: Any) -> str | None:
         known, what = _options(kind), "option"
         named = [word.partition("=")[0].replace("_", "-") for word in words[1:]]
         unknown = [word for word in named if word.startswith("--") and word not in known]
-        networks = {network.partition(":")[2]: network for network in NETWORKS}
-        if not unknown and dataclasses.fields(kind)[1].name == "network":
-            unknown, what, known = [w for w in named if w in networks], "network", list(NETWORKS)
+        if not unknown and "--network.n" in known:
+            unknown = [word for word in named if f"network:{word}" in NETWORKS]
+            what, known = "network", list(NETWORKS)
     if not unknown:
         return None
     last = [

@@ -19,6 +19,7 @@ from ..approximation import (
     forward,
     jackknife,
     partition_sums,
+    signed_distance,
     winner,
 )
 from ..fixed_points import Flow, find_fixed_points
@@ -265,11 +266,8 @@ def decision_boundary(
     near = np.ones(len(sums), bool)
     if within is not None:
         within = _checks.number("within", within, above=0)
-        found = boundary_of(samples, model)
-        # The ideal boundary's normal, towards A, is at -45 degrees.
-        angle = np.radians(float(found.angle[0]) - 45)
-        distance = sums @ [np.cos(angle), np.sin(angle)] - float(found.offset[0])
-        near = np.abs(distance) <= within
+        distance = signed_distance(boundary_of(samples, model), jnp.asarray(sums))
+        near = np.abs(np.asarray(distance)) <= within
     won, wrong = recurrent >= 0, approximate != recurrent
     share = 100 * float(wrong[near & won].mean()) if (near & won).any() else 0.0
     rows = np.flatnonzero(near)[:num_points]

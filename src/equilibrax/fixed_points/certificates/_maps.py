@@ -6,6 +6,7 @@ for a stated probability (`_probes`).
 """
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -40,10 +41,8 @@ class MapProbes(AbstractCertificate):
         self.band, self.probe = band, z / jnp.linalg.norm(z)
 
     def prove(self, network, x, inputs, queue):
-        def treat(x, i, valid):
-            return self.proof(network, x, i, valid)
-
-        return proof_in_blocks(queue, probed_rows(network.num_neurons), treat, x, inputs)
+        size = probed_rows(network.num_neurons)
+        return proof_in_blocks(queue, size, partial(self.proof, network), x, inputs)
 
     def proof(
         self,

@@ -9,6 +9,7 @@ finds the fixed point beside it; once more with the powers of the Jacobian there
 it is stable.
 """
 
+from functools import partial
 from typing import ClassVar
 
 import equinox as eqx
@@ -44,10 +45,8 @@ class PolishedPoint(AbstractCertificate):
         return Powers(step[:, None, None] * jacobian, step, growth, wanted)
 
     def prove(self, network, x, inputs, queue):
-        def treat(x, i, valid):
-            return self.proof(network, x, i, valid)
-
-        return proof_in_blocks(queue, judged_rows(network.num_neurons), treat, x, inputs)
+        size = judged_rows(network.num_neurons)
+        return proof_in_blocks(queue, size, partial(self.proof, network), x, inputs)
 
     def proof(
         self,
