@@ -9,27 +9,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._types import Flag, Matrix
+from ..._types import Flag, Matrix, Scalar
 from ._powers import exponential
 
 
 class Ellipsoid(eqx.Module):
-    """P with J'P + PJ < 0, its inverse, and whether all that is proven; and the integral of
-    exp(t J), as far as it was doubled."""
+    """P with J'P + PJ < 0, its inverse, and whether all that is proven; and then -J^-1."""
 
     p: Matrix
     inverse: Matrix
     proven: Flag
-    integral: Matrix
+    back: Matrix
 
     def reach(self, rows: Float[Array, "k n"]) -> Float[Array, " k"]:
         """c P^-1 c' for each row c: the square of how far c x gets on the ellipsoid x'Px = 1."""
         return jnp.sum((rows @ self.inverse) * rows, axis=1)
 
 
-def solve_lyapunov(jacobian: Matrix, wanted: Flag) -> Ellipsoid:
+def solve_lyapunov(jacobian: Matrix, wanted: Flag, shift: Scalar | float = 0.0) -> Ellipsoid:
     r"""The solution P of J'P + PJ = -I, nearly; proven, where wanted, to have a negative definite
-    left side, so that J is Hurwitz.
+    left side, so that J is Hurwitz. J is `shift` further to the right than `jacobian`, which is so
+    much more than Hurwitz, and whose inverse is returned.
 
     It is the integral of exp(t J)' exp(t J) over all t > 0, doubled with t from a first step h of
     the trapezoidal rule,
@@ -38,13 +38,14 @@ def solve_lyapunov(jacobian: Matrix, wanted: Flag) -> Ellipsoid:
 
     until |exp(t J)| is below one: by then J'P + PJ = -I + exp(t J)' exp(t J). The left side is
     computed from P itself, and must be within 1 of -I in the Frobenius norm, rounding included.
-    Newton's iteration X <- X (2 - P X) for the inverse converges from I / |P| only if P is positive
-    definite.
+    Newton's iteration X <- X (2 - A X) for the inverse of A = P converges from I / |P| only if P is
+    positive definite; for that of -`jacobian`, from the integral of exp(t J).
     """
     n = jacobian.shape[0]
-    j, eye = jacobian, jnp.eye(n, dtype=jacobian.dtype)
+    eye = jnp.eye(n, dtype=jacobian.dtype)
+    j = jacobian + shift * eye
     unit = jnp.finfo(j.dtype).eps
-    first, h = exponential(j, doublings=10)
+    first, h = exponential(j)
     power = eye + first
 
     def unfinished(carry):
@@ -64,25 +65,27 @@ def solve_lyapunov(jacobian: Matrix, wanted: Flag) -> Ellipsoid:
     half = j.T @ p
     rounding = n * unit * jnp.linalg.norm(j) * jnp.linalg.norm(p)
     error = jnp.linalg.norm(half + half.T + eye) + 2 * rounding
-    p = jnp.where(wanted & (error < 1), p, eye)
+    hopeful = wanted & (error < 1)
+    p = jnp.where(hopeful, p, eye)
+    a = jnp.stack([p, jnp.where(hopeful, -jacobian, eye)])
 
     def left(x):
-        return jnp.linalg.norm(eye - p @ x)
+        return jnp.linalg.norm(eye - a @ x, axis=(1, 2))
 
     def improvable(carry):
         _, rest, k = carry
-        return (k < 64) & (rest > 8 * n * unit)
+        return (k < 64) & (jnp.max(rest) > 8 * n * unit)
 
     def improve(carry):
         x, rest, k = carry
-        better = 2 * x - x @ (p @ x)
+        better = 2 * x - x @ (a @ x)
         now = left(better)
         # At the limit of rounding it ends.
-        stop = (rest < 0.1) & (now > rest / 2)
+        stop = jnp.all((rest < 0.1) & (now > rest / 2))
         return better, now, jnp.where(stop, 64, k + 1)
 
-    start = eye / jnp.linalg.norm(p)
+    start = jnp.stack([eye / jnp.linalg.norm(p), jnp.where(hopeful, integral, eye)])
     x, rest, _ = jax.lax.while_loop(improvable, improve, (start, left(start), 0))
     # P^-1 = X (1 - R)^-1 with R = 1 - P X.
-    inverse = (x + x.T) / 2 / (1 - jnp.minimum(rest, 0.5))
-    return Ellipsoid(p, inverse, wanted & (error < 1) & (rest < 0.1), integral)
+    inverse = (x[0] + x[0].T) / 2 / (1 - jnp.minimum(rest[0], 0.5))
+    return Ellipsoid(p, inverse, hopeful & (jnp.max(rest) < 0.1), x[1])

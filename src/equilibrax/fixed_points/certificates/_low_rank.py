@@ -136,7 +136,7 @@ class LowRankPoint(AbstractCertificate):
         left, right, d = weights.left, weights.right, weights.diagonal
         linear, tau = is_threshold_linear(network), network.tau[0]
         n, r = left.shape
-        eye, unit = jnp.eye(r, dtype=x.dtype), summing_unit(n, x.dtype)
+        unit = summing_unit(n, x.dtype)
         u0 = lanewise.drive(x, i)
         sigma = u0 > 0
         recurrent = network.convention == "recurrent"
@@ -161,11 +161,8 @@ class LowRankPoint(AbstractCertificate):
             q, _, _ = carry
             k, off = local(slopes(drive(q)))
             shift = self.band * tau + 4 * off
-            shifted = k + shift[:, None, None] * eye
-            found = jax.vmap(solve_lyapunov)(shifted, wanted & jnp.isfinite(off))
-            # -K^-1, by Newton's iteration from nearly -(K + shift)^-1.
-            back = jax.lax.fori_loop(0, 8, lambda _, y: y @ (2 * eye + k @ y), found.integral)
-            back = jnp.where(found.proven[:, None, None], back, 0)
+            found = jax.vmap(solve_lyapunov)(k, wanted & jnp.isfinite(off), shift)
+            back = jnp.where(found.proven[:, None, None], found.back, 0)
 
             def step(_, q):
                 wrong = right.T @ rates(drive(q)) - q

@@ -23,6 +23,9 @@ so that -J^-1 = Q_k up to |B^(2m)|. It is used for Newton's steps alone, each of
 error that much smaller.
 """
 
+import math
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,13 +35,19 @@ from ..._types import Matrix, Scalar, Vector
 from .._accuracy import CONTRACTED, MOST_SQUARINGS
 
 
-def exponential(jacobian: Matrix, doublings: int) -> tuple[Matrix, Scalar]:
-    """exp(h J) - I and h, which is 2^-doublings / |J|; to third order in h J."""
+def exponential(jacobian: Matrix) -> tuple[Matrix, Scalar]:
+    """exp(h J) - I and h, which is 2^-`doublings` / |J|; to third order in h J."""
     eye = jnp.eye(len(jacobian), dtype=jacobian.dtype)
     size = jnp.linalg.norm(jacobian)
-    h = 2.0**-doublings / jnp.where(size > 0, size, 1)
+    h = 2.0 ** -doublings(jacobian.dtype) / jnp.where(size > 0, size, 1)
     z = h * jacobian
     return z @ (eye + (z @ (eye + z / 3)) / 2), h
+
+
+def doublings(dtype: Any) -> int:
+    """How often the first step of `exponential` is doubled until |t J| is one. What its Taylor sum
+    leaves out, (t J)^4 / 24, is less than the rounding of t J then."""
+    return max(10, math.ceil(-math.log2(24 * float(jnp.finfo(dtype).eps)) / 3))
 
 
 PerRow = Float[Array, " rows"]

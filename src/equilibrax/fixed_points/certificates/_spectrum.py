@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import AbstractDynamics, is_map
 from .._linalg import after, inverse
-from ._powers import balance, exponential
+from ._powers import balance, doublings, exponential
 
 
 def spectral_abscissa(jacobian: Matrix) -> Scalar:
@@ -37,15 +37,18 @@ def spectral_abscissa(jacobian: Matrix) -> Scalar:
 
     It is off by some roundings of |J|, like computed eigenvalues.
     """
-    n, unit = len(jacobian), float(jnp.finfo(jacobian.dtype).eps)
-    eye = jnp.eye(n, dtype=jacobian.dtype)
     # Units of the neurons in which J is as near to normal as units can make it: a chain of neurons
     # would grow by powers of t, beyond all numbers.
     scale = balance(jacobian)
-    balanced = scale[:, None] * jacobian / scale
-    doublings = math.ceil(-math.log2(24 * unit) / 3)
-    part, h = exponential(balanced, doublings)
-    part = jax.lax.fori_loop(0, doublings, lambda _, e: 2 * e + e @ e, part)
+    return abscissa_of_balanced(scale[:, None] * jacobian / scale)
+
+
+def abscissa_of_balanced(jacobian: Matrix) -> Scalar:
+    """The spectral abscissa of a Jacobian in balanced units."""
+    unit = float(jnp.finfo(jacobian.dtype).eps)
+    eye, times = jnp.eye(len(jacobian), dtype=jacobian.dtype), doublings(jacobian.dtype)
+    part, h = exponential(jacobian)
+    part = jax.lax.fori_loop(0, times, lambda _, e: 2 * e + e @ e, part)
 
     def square(k, carry):
         power, rate, _ = carry
@@ -62,7 +65,7 @@ def spectral_abscissa(jacobian: Matrix) -> Scalar:
     squarings = math.ceil(-math.log2(unit)) + 4
     _, rate, before = jax.lax.fori_loop(0, squarings, square, (power / norm, rate, rate))
     # What does not grow with t cancels in the difference of two logarithms.
-    rate = (2 * rate - before) / (2.0**doublings * h)
+    rate = (2 * rate - before) / (2.0**times * h)
     return jnp.where(jnp.all(jnp.isfinite(jacobian)), rate, jnp.nan)
 
 

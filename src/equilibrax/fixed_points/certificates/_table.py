@@ -26,7 +26,7 @@ from ._chambers import all_sets, chamber_drift, chamber_index, chamber_matrix, m
 from ._ellipsoids import Ellipsoid, solve_lyapunov
 from ._global import is_alike, symmetric_part
 from ._powers import balance
-from ._spectrum import spectral_abscissa
+from ._spectrum import abscissa_of_balanced
 
 
 def has_table(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
@@ -61,28 +61,25 @@ class ChamberTable(AbstractCertificate):
         rows = eye if network.convention == "voltage" else network.weights
         matrix = jax.vmap(lambda sigma: chamber_matrix(network, sigma))(sigma)
         jacobian = matrix / network.tau[:, None]
-        self.spectral = jax.vmap(spectral_abscissa)(jacobian)
-        hopeful = self.spectral < -band
+        scales = jax.vmap(balance)(jnp.concatenate([jacobian, network.weights[None]]))
+        own, scale = scales[:-1], scales[-1]
+        self.spectral = jax.vmap(abscissa_of_balanced)(own[:, :, None] * jacobian / own[:, None])
         # In units in which the weights are balanced; powers of two round nothing.
-        scale = balance(network.weights)
         unit = 2 ** jnp.round(jnp.log2(scale))
-        there = jnp.outer(unit, 1 / unit)
-        balanced = jacobian * there
+        there, square = jnp.outer(unit, 1 / unit), jnp.outer(unit, unit)
         # One more matrix says whether the network is globally stable (`_global`).
         symmetric = symmetric_part(network, scale, band)
-        matrices = jnp.concatenate([balanced + band * eye, symmetric[None]])
-        ellipsoids = jax.vmap(solve_lyapunov)(matrices, jnp.append(hopeful, True))
+        shift = jnp.append(jnp.broadcast_to(band, len(sigma)), 0)
+        ellipsoids = jax.vmap(solve_lyapunov)(
+            jnp.concatenate([jacobian * there, symmetric[None]]),
+            jnp.append(self.spectral < -band, True), shift,
+        )  # fmt: skip
         ellipsoid, last = (jax.tree.map(lambda a, k=k: a[k], ellipsoids) for k in (slice(-1), -1))
         self.always = last.proven & is_alike(network)
-        # -J^-1, by Newton's iteration from what is within |exp(t J)| < 1 of it.
-        back = jax.lax.fori_loop(
-            0, 8, lambda _, x: x @ (2 * eye + balanced @ x), ellipsoid.integral
-        )
-        back /= there * network.tau
+        back = ellipsoid.back / (there * network.tau)
         ellipsoid = Ellipsoid(
-            ellipsoid.p * jnp.outer(unit, unit), ellipsoid.inverse / jnp.outer(unit, unit),
-            ellipsoid.proven, back,
-        )  # fmt: skip
+            ellipsoid.p * square, ellipsoid.inverse / square, ellipsoid.proven, back
+        )
         # The other columns mean something only where J is Hurwitz.
         back = jnp.where(ellipsoid.proven[:, None, None], back, eye)
         reach = jax.vmap(Ellipsoid.reach)(ellipsoid, rows @ (back * network.tau))
