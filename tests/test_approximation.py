@@ -140,3 +140,26 @@ def test_the_approximation_is_callable_and_tells_its_restarts(approximation):
     assert approximation.losses.shape == (48, 8000)
     assert approximation.drawn == 100_000
     assert sum(approximation.counts.values()) == 100_000
+
+
+def test_negative_targets_get_outputs_that_may_be_negative(tmp_path):
+    """x -> x / 2 + i settles at 2 i, which is negative here."""
+    halved = eqb.as_map(lambda x, i: x / 2 + i, 2)
+    plan = {"hidden": 8, "restarts": 4, "steps": 1000, "n_draws": 1000, "n_test": 500}
+    apx = eqb.distill(halved, eqb.UniformCube(-1.0, -0.1), key=jax.random.key(0), **plan)
+    assert not apx.model.rectified
+    assert apx.evaluation.normalised_error < 0.01
+    inputs = jnp.asarray([[-0.5, -0.2], [-0.9, -0.4]])
+    output = apx.model.batch(inputs)
+    np.testing.assert_allclose(output, 2 * inputs, atol=0.2)
+    np.testing.assert_allclose(jax.vmap(apx)(inputs), output, rtol=1e-5)
+    eqb.save_model(tmp_path / "model", apx.model)
+    np.testing.assert_array_equal(eqb.load_model(tmp_path / "model").batch(inputs), output)
+    with pytest.raises(ValueError, match="`model` must have a rectified output"):
+        eqb.error_bound(eqb.two_neuron(), apx.model, 0.0, 1.0, key=jax.random.key(0))
+    samples = eqb.sample_fixed_points(
+        halved, eqb.UniformCube(-1.0, 0.5), 400, key=jax.random.key(1)
+    )
+    model = eqb.FeedForward(2, 4, 2, key=jax.random.key(2))
+    with pytest.warns(UserWarning, match="% of the targets are negative, .* rectified=False"):
+        eqb.train(model, samples, steps=5, key=jax.random.key(3))

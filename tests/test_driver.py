@@ -234,6 +234,17 @@ def test_workers_keep_the_callers_settings():
     assert set(in_parallel(work, range(4), [DEVICE] * 2)) == {jnp.dtype("float64")}
 
 
+def test_other_random_numbers_of_the_caller_are_those_of_every_chunk():
+    """Input k depends on the key and k alone, in one chunk or in several."""
+    cube, key = eqb.UniformCube(-1.0, 1.0), jax.random.key(0)
+    with jax.threefry_partitionable(False):
+        few, many = (
+            eqb.sample_fixed_points(eqb.two_neuron(), cube, n, key=key, keep="all").inputs[:64]
+            for n in (64, 4096)
+        )
+    np.testing.assert_array_equal(few, many)
+
+
 TWO_THREADS = """
 import threading
 import jax, jax.numpy as jnp, numpy as np
@@ -241,7 +252,8 @@ import equilibrax as eqb
 network = eqb.random_ei(20, key=jax.random.key(1))
 def settle(seed):
     inputs = jax.random.uniform(jax.random.key(seed), (1024, 20), minval=-1.0)
-    assert bool(eqb.find_fixed_points(network, inputs).stable.all())
+    found = eqb.find_fixed_points(network, inputs, method=eqb.Flow(evidence="spectrum"))
+    assert int((found.evidence == eqb.Evidence.SPECTRUM).sum()) == 1024
 threads = [threading.Thread(target=settle, args=(k,)) for k in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -249,7 +261,7 @@ threads = [threading.Thread(target=settle, args=(k,)) for k in range(2)]
 
 
 def test_two_threads_that_settle_do_not_wait_for_each_other_for_ever():
-    """LAPACK from two threads at once used to."""
+    """Every row goes to LAPACK's programs, of which one runs at a time."""
     subprocess.run([sys.executable, "-c", TWO_THREADS], check=True, timeout=180)
 
 
@@ -271,7 +283,7 @@ assert found.stable[abscissas < -0.1].all()
 
 
 def test_jacobians_that_are_the_same_at_every_state_do_not_wait_for_ever():
-    """All of Newton's matrices can be factorised at once then, and used to be."""
+    """All of Newton's matrices could be factorised at once then."""
     subprocess.run([sys.executable, "-c", LINEAR], check=True, timeout=120)
 
 

@@ -79,11 +79,13 @@ def test_pytorch_reads_the_weights_and_answers_alike(tmp_path):
     np.testing.assert_allclose(rates.numpy(), by_hand(SINGLE, INPUTS), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_onnxruntime_answers_alike(dtype, tmp_path):
+@pytest.mark.parametrize(
+    ("dtype", "rectified"), [(np.float32, True), (np.float64, True), (np.float64, False)]
+)
+def test_onnxruntime_answers_alike(dtype, rectified, tmp_path):
     import onnxruntime
 
-    model = eqb.FeedForward(5, 7, 5, key=KEY, dtype=dtype)
+    model = eqb.FeedForward(5, 7, 5, key=KEY, dtype=dtype, rectified=rectified)
     eqb.export_onnx(tmp_path / "m.onnx", model)
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     for rows in (1, 64):

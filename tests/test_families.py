@@ -225,6 +225,24 @@ def test_borders_of_a_threshold_linear_network():
     np.testing.assert_allclose(x[:, 0], first, atol=1e-9)
 
 
+@pytest.mark.parametrize("stop", [0.49, 0.55])
+def test_steps_that_leave_the_interval_meet_only_the_borders_in_it(stop):
+    """The border at p = 1/2, of the test before, and one step over it and over the end."""
+
+    def of(p):
+        return eqb.two_neuron(0.0, -0.5)
+
+    def drive(p):
+        return jnp.stack([1.0 + 0 * p, p])
+
+    branch = eqb.follow_branch(of, drive, 0.0, stop, step=0.8, max_step=0.8, max_points=9)
+    assert branch.end == "left"
+    assert [point.kind for point in branch.points] == ["border"] * (stop > 0.5)
+    np.testing.assert_allclose(branch.parameter[-1], stop, atol=1e-9)
+    drift = [of(p).drift(x, drive(p)) for x, p in zip(branch.state, branch.parameter, strict=True)]
+    np.testing.assert_allclose(drift, 0, atol=1e-9)
+
+
 def test_a_nonsmooth_fold():
     """Two neurons that inhibit each other by more than 1: as p grows, the state in which 1 wins
     ends where neuron 2 reaches its threshold, on an unstable one that leads back."""

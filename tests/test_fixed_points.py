@@ -166,7 +166,9 @@ def test_permuting_neurons_permutes_the_answer(reference, batch, settled):
 
 
 def test_a_large_batch_of_a_large_network_ends():
-    """Two batched LAPACK calls at once used to wait for each other for ever."""
+    """Two batched LAPACK calls at once would wait for each other for ever."""
     network = eqb.ring(100).astype(jnp.float32)
     inputs = jax.random.uniform(jax.random.key(0), (256, 100), jnp.float32, -1.0, 1.0)
-    assert bool(eqb.find_fixed_points(network, inputs).stable.all())
+    found = eqb.find_fixed_points(network, inputs, method=eqb.Flow(evidence="spectrum"))
+    assert bool(found.stable.all())
+    assert bool((found.evidence == eqb.Evidence.SPECTRUM).all())

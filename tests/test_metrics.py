@@ -214,6 +214,46 @@ def test_networks_without_partitions_are_refused():
         )
 
 
+def test_partitions_get_what_input_weights_give_their_neurons(reference):
+    maps, x = RNG.normal(size=(5, 2)), RNG.uniform(-1, 1, (500, 2))
+    rates = RNG.uniform(-1, 1, (500, 5)).clip(0)
+    network = eqx.tree_at(
+        lambda net: net.input_weights,
+        reference,
+        jnp.asarray(maps),
+        is_leaf=lambda leaf: leaf is None,
+    )
+    mapped, direct = made_up(x, rates, network), made_up(x @ maps.T, rates, reference)
+    assert eqb.metrics.competition(mapped) == pytest.approx(eqb.metrics.competition(direct))
+    assert eqb.metrics.mutual_information(mapped) == eqb.metrics.mutual_information(direct)
+    model = eqb.FeedForward(2, 6, 5, key=jax.random.key(0))
+    found = eqb.evaluate(model, mapped)
+    every = np.asarray(model.batch(x)), x @ maps.T, rates
+    output, received, won = (a[:, :4].reshape(-1, 2, 2).sum(2) for a in every)
+    agree = ((output.argmax(1) == received.argmax(1)) & (output.max(1) > 0))[won.max(1) > 0]
+    assert float(found.winner_raw) == pytest.approx(agree.mean(), abs=1e-6)
+    # No input drives one partition alone, and the mixtures are of such inputs.
+    assert jnp.isnan(found.switch)
+    with pytest.raises(ValueError, match="for each neuron, without `input_weights`"):
+        eqb.figures.mixture_response(network, model)
+
+
+def test_outputs_of_a_readout_have_no_inputs_of_their_own():
+    network = eqb.RateNetwork(np.eye(5) / 2, readout=RNG.normal(size=(3, 5)), partitions=(1, 1))
+    samples = made_up(RNG.normal(size=(60, 5)), RNG.normal(size=(60, 3)), network)
+    model = eqb.FeedForward(5, 6, 3, key=jax.random.key(0))
+    found = eqb.evaluate(model, samples)
+    assert 0 <= found.winner_agreement <= 1
+    for value in (found.winner_raw, found.winner_rectified, found.switch):
+        assert jnp.isnan(value)
+    for call in (
+        lambda: eqb.metrics.competition(samples), lambda: eqb.metrics.mutual_information(samples),
+        lambda: eqb.metrics.decision_boundary(samples, model),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="without a readout, whose partitions are neurons"):
+            call()
+
+
 def test_inputs_without_a_stable_fixed_point_do_not_count():
     """And may hold anything."""
     network = eqb.partitioned(w_ii=0.0)

@@ -237,3 +237,12 @@ def test_float32_portraits():
         seen = portrait(network, jnp.asarray([1.0, 1.2]))
         assert seen.paths.dtype == jnp.float32
         assert len(seen.points.state) == 3
+
+
+def test_a_smooth_network_in_single_precision_beside_double_has_all_its_points():
+    """x_j = tanh(2 x_j), j = 1, 2: three roots each, of which the outer ones are stable."""
+    network = eqb.RateNetwork(2 * np.eye(2, dtype=np.float32), transfer=eqb.tanh)
+    points = portrait(network, np.zeros(2, np.float32)).points
+    assert points.state.dtype == np.float32
+    assert len(points.state) == 9
+    assert (points.outcome == eqb.Outcome.STABLE).sum() == 4

@@ -14,11 +14,17 @@ from test_store import listing
 import equilibrax as eqb
 
 
-def command(out):
+def command(out, shards=400, *more):
     return [
-        "-m", "equilibrax.commands.cli", "sample", "--out", out, "--inputs", 256 * 400, "--shard-size", 256,
-        "network:two-neuron", "--network.w-self", "1.5",
+        "-m", "equilibrax.commands.cli", "sample", "--out", out, "--inputs", 256 * shards, "--shard-size", 256,
+        *more, "network:two-neuron", "--network.w-self", "1.5",
     ]  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +125,7 @@ if int(process) == 0:
 
 
 def test_devices_and_processes_make_the_same_store_and_train_alike(folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     one, four, two = folder / "one", folder / "four", folder / "two"
     finish(start(folder, "-c", WORKER, 1, 0, 1, port, one))
     finish(start(folder, "-c", WORKER, 4, 0, 1, port, four))
@@ -134,6 +138,17 @@ def test_devices_and_processes_make_the_same_store_and_train_alike(folder):
     for other in trained[1:]:
         for name in trained[0].files:
             np.testing.assert_allclose(other[name], trained[0][name], rtol=1e-4, atol=1e-6)
+
+
+def test_two_commands_that_know_of_each_other_write_the_store_of_one(folder):
+    alone, both = folder / "alone", folder / "both"
+    cluster = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2, "--process"]
+    pair = [start(folder, *command(both, 5, *cluster, process)) for process in range(2)]
+    for process in pair:
+        finish(process)
+    finish(start(folder, *command(alone, 5)))
+    assert len(listing(both)) == 5
+    assert listing(both) == listing(alone)
 
 
 TRAINING = """

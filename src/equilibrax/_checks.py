@@ -32,16 +32,20 @@ def see(page: str) -> str:
 LIMITS = "explanation/limits"
 
 
-def outside_of_jit(name: str, *trees: Any) -> None:
+def outside_of_jit(
+    name: str,
+    *trees: Any,
+    why: str = "this works outside of jax.jit and jax.grad",
+    error: type[Exception] = TypeError,
+) -> None:
     """Require arrays that are known, for what works on the host."""
-    if not all(map(is_concrete, jax.tree.leaves(trees))):
-        fail(
-            name,
-            "be known: this works outside of jax.jit and jax.grad",
-            "is traced",
-            TypeError,
-            LIMITS,
-        )
+    if not all_concrete(*trees):
+        fail(name, f"be known: {why}", "is traced", error, LIMITS)
+
+
+def all_concrete(*trees: Any) -> bool:
+    """Whether no array in these trees is a tracer."""
+    return all(map(is_concrete, jax.tree.leaves(trees)))
 
 
 def is_concrete(value: Any) -> bool:

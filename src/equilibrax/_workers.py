@@ -91,7 +91,11 @@ CONTEXTS: dict[str, Callable[[Any], contextlib.AbstractContextManager]] = {
     "jax_numpy_dtype_promotion": jax.numpy_dtype_promotion,
     "jax_numpy_rank_promotion": jax.numpy_rank_promotion,
     "jax_default_matmul_precision": jax.default_matmul_precision,
+    "jax_threefry_partitionable": jax.threefry_partitionable,
+    "jax_default_prng_impl": jax.default_prng_impl,
     "jax_debug_nans": jax.debug_nans,
+    "jax_debug_infs": jax.debug_infs,
+    "jax_check_tracer_leaks": jax.check_tracer_leaks,
     "jax_disable_jit": jax.disable_jit,
 }
 """JAX's settings that hold for one thread only where a `with` statement has made them."""

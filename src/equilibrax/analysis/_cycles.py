@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Complex, Float
 
 from .. import _checks
 from ..fixed_points import Flow, Outcome, find_fixed_points
-from ..fixed_points._linalg import exactly
+from ..fixed_points._linalg import alone, exactly
 from ..fixed_points._problem import as_problem, without_derivatives
 from ..networks import AbstractDynamics, is_map
 
@@ -120,19 +120,15 @@ def find_cycles(
     longest = 0
     if is_map(network):
         whole = jnp.where(jnp.isfinite(turn), turn, 0)
-        if not _checks.is_concrete(whole):
-            _checks.fail(
-                "network",
-                "be known outside of jax.jit for a map's cycles",
-                "is traced",
-                page="how-to/cycles",
-            )
+        why = "the length of a map's cycle is that of a program"
+        _checks.outside_of_jit("network", whole, why=why, error=ValueError)
         longest = int(np.max(np.asarray(whole), initial=0))
-    traced = not all(map(_checks.is_concrete, jax.tree.leaves((network, inputs))))
+    traced = not _checks.all_concrete(network, inputs)
     found = _shoot(network, *flat, points, longest, traced)
     return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
 
 
+@alone
 @eqx.filter_jit
 def _shoot(
     network: AbstractDynamics, inputs: Array, guess: Array, turn: Array, points: int, longest: int,

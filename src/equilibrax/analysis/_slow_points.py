@@ -25,7 +25,7 @@ from .._types import Scalar, Vector
 from ..families._basins import distinct
 from ..fixed_points._accuracy import ROUNDING
 from ..fixed_points._jacobian import solve_jacobian
-from ..fixed_points._linalg import exactly
+from ..fixed_points._linalg import alone, exactly
 from ..fixed_points._problem import as_problem, as_states
 from ..networks import AbstractDynamics, with_matrix
 from ._linearise import linearise
@@ -220,6 +220,7 @@ def _filled(rows: np.ndarray) -> np.ndarray:
     return np.resize(rows, -(-len(rows) // 64) * 64)
 
 
+@alone
 @eqx.filter_jit
 def _descend(network: AbstractDynamics, i: Array, x0: Array, extent: Array, max_steps: int) -> Any:
     """Where each search ends, q there, whether it is a fixed point, the largest |tau dx/dt|, and
@@ -265,6 +266,7 @@ def half_square(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
     return jnp.sum(jnp.square(network.vector_field(jnp.zeros((), x.dtype), x, i))) / 2
 
 
+@alone
 @eqx.filter_jit
 def _at_minimum(network: AbstractDynamics, i: Array, x0: Array) -> Any:
     """The minimum of q beside each point, by Newton's method on its gradient; q there, and whether

@@ -14,7 +14,16 @@ from .._types import Vector
 from ..fixed_points import Flow, Outcome
 from ..networks import AbstractDynamics
 from ..sampling._header import READABLE
-from ._export import NAMES, Format, arrays_of, is_array, model_of, read_tensors, write_tensors
+from ._export import (
+    NAMES,
+    Format,
+    arrays_of,
+    is_array,
+    kind_of,
+    model_of,
+    read_tensors,
+    write_tensors,
+)
 from ._feedforward import FeedForward
 from ._metrics import Evaluation
 from ._verified import Verified, verified
@@ -103,7 +112,7 @@ class Approximation(eqx.Module):
         except LookupError as error:
             raise ValueError(f"{error}: save_model(path, apx.model) keeps the weights.") from error
         arrays = {**arrays_of(self.model), **{k: v for k, v in parts.items() if is_array(v)}}
-        plain = {k: v for k, v in parts.items() if k not in arrays}
+        plain = {k: v for k, v in parts.items() if k not in arrays} | kind_of(self.model)
         write_tensors(path, FORMAT, arrays, plain, overwrite=overwrite)
 
 
@@ -137,7 +146,8 @@ def load_approximation(path: str | os.PathLike) -> Approximation:
     """
     arrays, plain = read_tensors(path, FORMAT)
     try:
-        model = model_of({name: arrays.pop(name) for name in NAMES})
+        rectified = plain.pop("rectified", True)
+        model = model_of({name: arrays.pop(name) for name in NAMES}, rectified)
         return _rebuilt({**arrays, **plain}, model)
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold a whole approximation: {error}.") from error

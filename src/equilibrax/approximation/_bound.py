@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from ..fixed_points import find_fixed_points
-from ..fixed_points._enumerate import Candidates, check_enumerable
+from ..fixed_points._enumerate import check_enumerable, tabulate
 from ..networks import RateNetwork
 from ._export import feedforward_of
 from ._feedforward import FeedForward, forward
@@ -120,6 +120,8 @@ def error_bound(
         _checks.fail("network", "have neither input_weights nor readout", "has some")
     n = network.num_neurons
     model = feedforward_of(model)
+    if not model.rectified:
+        _checks.fail("model", "have a rectified output", "has none")
     shape = (model.weights1.shape[1], model.weights2.shape[0])
     if shape != (n, n):
         _checks.fail("model", f"map {n} inputs to {n} outputs", f"maps {shape[0]} to {shape[1]}")
@@ -278,7 +280,7 @@ def _solve(network, model, box, searched, deadline: float) -> ErrorBound:
     """Solve the programmes of each stable chamber, output and sign."""
     n, (low, high) = network.num_neurons, box
     with jax.enable_x64(True):
-        chambers = jax.tree.map(np.asarray, Candidates(network.astype(jnp.float64)))
+        chambers = jax.tree.map(np.asarray, tabulate(network.astype(jnp.float64)))
     w1, b1, w2, b2 = (np.asarray(a, np.float64) for a in jax.tree.leaves(model))
     # The search's errors are attained: programmes that cannot exceed them are skipped.
     errors, inputs = (np.array(a, np.float64) for a in searched)

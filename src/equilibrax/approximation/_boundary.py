@@ -95,7 +95,7 @@ def decision_boundary(
     if edges.ndim != 1 or len(edges) < 2:
         _checks.fail("edges", "have shape (k,), k at least 2", f"has shape {edges.shape}")
     _checks.values("edges", jnp.diff(edges), "rise", lambda step: step > 0)
-    return _boundary(samples.inputs, samples.rates, forward(model, samples.inputs), edges, sizes)
+    return _boundary(samples.received, samples.rates, forward(model, samples.inputs), edges, sizes)
 
 
 def signed_distance(boundary: DecisionBoundary, sums: Float[Array, "m 2"]) -> Float[Array, " m"]:

@@ -101,7 +101,12 @@ def arrays_of(model: FeedForward) -> dict[str, Any]:
     return {name: getattr(model, name) for name in NAMES}
 
 
-def model_of(arrays: dict[str, np.ndarray]) -> FeedForward:
+def kind_of(model: FeedForward) -> dict[str, Any]:
+    """What a file says of a model beside its arrays."""
+    return {} if model.rectified else {"rectified": False}
+
+
+def model_of(arrays: dict[str, np.ndarray], rectified: bool) -> FeedForward:
     """The model with these arrays.
 
     **Raises:** `ValueError` if their shapes are not those of one network.
@@ -112,7 +117,9 @@ def model_of(arrays: dict[str, np.ndarray]) -> FeedForward:
     if not inner or [len(shapes[name]) for name in NAMES] != [2, 1, 2, 1]:
         raise ValueError(f"its weights have shapes {shapes}, which are not those of two layers")
     sizes = (shapes["weights1"][1], *hidden, *out)
-    blank = eqx.filter_eval_shape(lambda: FeedForward(*sizes, key=jax.random.key(0)))
+    blank = eqx.filter_eval_shape(
+        lambda: FeedForward(*sizes, key=jax.random.key(0), rectified=rectified)
+    )
     leaves = [jnp.asarray(arrays[name]) for name in NAMES]
     return eqx.tree_at(lambda m: [getattr(m, name) for name in NAMES], blank, leaves)
 
@@ -145,6 +152,7 @@ def write_model(
     path: str | os.PathLike, model: FeedForward, about: dict[str, Any], *, overwrite: bool
 ) -> None:
     """As `save_model`, with plain values about the model."""
+    about = {**about, **kind_of(model)}
     write_tensors(path, MODEL, arrays_of(model), about, overwrite=overwrite)
 
 
@@ -179,7 +187,7 @@ def read_model(path: str | os.PathLike) -> tuple[FeedForward, dict[str, Any]]:
     if set(arrays) != set(NAMES):
         raise ValueError(f"{path} holds {sorted(arrays)}, and not {sorted(NAMES)}.")
     try:
-        return model_of(arrays), about
+        return model_of(arrays, about.get("rectified", True)), about
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from error
 
@@ -219,12 +227,14 @@ def export_onnx(path: str | os.PathLike, model: Any, *, overwrite: bool = False)
     tensors = {
         name: np.asarray(a) * (-1 if "bias" in name else 1) for name, a in arrays_of(model).items()
     }
+    last = "drive2" if model.rectified else "rates"
     nodes = [
         helper.make_node("Gemm", ["inputs", "weights1", "bias1"], ["drive1"], transB=1),
         helper.make_node("Relu", ["drive1"], ["hidden"]),
-        helper.make_node("Gemm", ["hidden", "weights2", "bias2"], ["drive2"], transB=1),
-        helper.make_node("Relu", ["drive2"], ["rates"]),
+        helper.make_node("Gemm", ["hidden", "weights2", "bias2"], [last], transB=1),
     ]
+    if model.rectified:
+        nodes.append(helper.make_node("Relu", ["drive2"], ["rates"]))
     graph = helper.make_graph(
         nodes, "equilibrax",
         [helper.make_tensor_value_info("inputs", dtype, ["batch", model.weights1.shape[1]])],

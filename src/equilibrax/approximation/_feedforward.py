@@ -25,6 +25,8 @@ class FeedForward(eqx.Module):
       2015, doi:10.1109/ICCV.2015.123). Output thresholds start at -0.5, so that no output is
       silent for all inputs before training (with thresholds of zero, a third were).
     - `dtype`: dtype of the weights; JAX's default float if absent.
+    - `rectified`: whether the output is rectified, as rates are; without it $x^2 = W^2 x^1 - b^2$,
+      for targets that may be negative: rates of tanh units, states of gated cells, readouts.
 
     **Raises:** `ValueError` for a size below one.
 
@@ -50,8 +52,18 @@ class FeedForward(eqx.Module):
     bias1: Float[Array, " hidden"]
     weights2: Float[Array, "out hidden"]
     bias2: Float[Array, " out"]
+    rectified: bool = eqx.field(static=True)
 
-    def __init__(self, in_size: int, hidden_size: int, out_size: int, *, key: Array, dtype=None):
+    def __init__(
+        self,
+        in_size: int,
+        hidden_size: int,
+        out_size: int,
+        *,
+        key: Array,
+        dtype=None,
+        rectified: bool = True,
+    ):
         in_size = _checks.integer("in_size", in_size)
         hidden_size = _checks.integer("hidden_size", hidden_size)
         out_size = _checks.integer("out_size", out_size)
@@ -61,7 +73,8 @@ class FeedForward(eqx.Module):
         self.weights1 = he(key1, (hidden_size, in_size), dtype)
         self.bias1 = jnp.zeros(hidden_size, dtype)
         self.weights2 = he(key2, (out_size, hidden_size), dtype)
-        self.bias2 = jnp.full(out_size, -0.5, dtype)
+        self.bias2 = jnp.full(out_size, -0.5 if rectified else 0, dtype)
+        self.rectified = bool(rectified)
 
     def __call__(self, i: Vector) -> Float[Array, " out"]:
         """The output x2 for one input."""
@@ -69,7 +82,7 @@ class FeedForward(eqx.Module):
             must = f"have shape {self.weights1.shape[1:]}; use model.batch for a batch"
             _checks.fail("i", must, f"has shape {i.shape}")
         x1 = jax.nn.relu(self.weights1 @ i - self.bias1)
-        return jax.nn.relu(self.weights2 @ x1 - self.bias2)
+        return self._output(self.weights2 @ x1 - self.bias2)
 
     @eqx.filter_jit
     def batch(self, inputs: Float[Array, "m n"]) -> Float[Array, "m out"]:
@@ -82,7 +95,10 @@ class FeedForward(eqx.Module):
             must = f"have shape (m, {self.weights1.shape[1]})"
             _checks.fail("inputs", must, f"has shape {inputs.shape}")
         x1 = jax.nn.relu(self.weights1 @ inputs.T - self.bias1[:, None])
-        return jax.nn.relu(self.weights2 @ x1 - self.bias2[:, None]).T
+        return self._output(self.weights2 @ x1 - self.bias2[:, None]).T
+
+    def _output(self, u: Float[Array, "out *m"]) -> Float[Array, "out *m"]:
+        return jax.nn.relu(u) if self.rectified else u
 
     @property
     def hidden_size(self) -> int:

@@ -56,7 +56,7 @@ def mutual_information(
     rates = samples.rates[:limit] if model is None else forward(model, inputs)
     given, shown = (
         np.asarray(sums[:, 0] - sums[:, 1], np.float64)
-        for sums in (partition_sums(inputs, sizes), partition_sums(rates, sizes))
+        for sums in (partition_sums(samples.received[:limit], sizes), partition_sums(rates, sizes))
     )
     nats = mutual_info_regression(
         given[:, None], shown, n_neighbors=_checks.integer("neighbours", neighbours), random_state=0

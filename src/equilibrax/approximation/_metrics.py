@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..sampling import Samples, mixture_line
-from ._batches import as_pairs, require_stable
+from ._batches import require_stable
 from ._feedforward import forward
 from ._jackknife import jackknife
 from ._train import check_fit
@@ -78,7 +78,16 @@ def competing(samples: Samples) -> tuple[Samples, tuple[int, ...]]:
     sizes = samples.partitions
     if len(sizes) < 2:
         _checks.fail("samples", "be of a network with two partitions", f"has {len(sizes)}")
-    return require_stable("samples", samples), sizes
+    return of_neurons(samples), sizes
+
+
+def of_neurons(samples: Samples) -> Samples:
+    """The stable samples of a network whose partitions are groups of neurons, to which inputs and
+    rates both belong."""
+    if getattr(samples.network, "readout", None) is not None:
+        must = "be of a network without a readout, whose partitions are neurons with inputs"
+        _checks.fail("samples", must, "has one")
+    return require_stable("samples", samples)
 
 
 def winner(
@@ -192,8 +201,10 @@ class Evaluation(eqx.Module):
     - `neuron_error`: the normalised error of each neuron, shape `(n,)`.
     - `winner_agreement`: see `winner_agreement`; NaN without partitions.
     - `winner_rectified`, `winner_raw`: among the same inputs, the share for which the
-      approximation's winner is the partition with the largest sum of rectified, or raw, inputs.
-    - `switch`: see `switch_point`; NaN with fewer than two partitions.
+      approximation's winner is the partition with the largest sum of rectified, or raw, inputs to
+      its neurons; NaN with a readout, whose outputs have no inputs of their own.
+    - `switch`: see `switch_point`; NaN with fewer than two partitions, and where `input_weights` or
+      a readout leave no input to one partition alone.
     - `num_inputs`: size of the held-out set.
     - `standard_error`: an `Evaluation` of the standard errors, by `jackknife`; the switch does not
       depend on the held-out set, and has the error 0.
@@ -249,35 +260,39 @@ def evaluate(model, samples: Samples) -> Evaluation:
     # > True True
     ```
     """
-    inputs, targets = as_pairs(samples)
+    samples = require_stable("samples", samples)
+    inputs, targets = samples.inputs, samples.rates
     check_fit(model, inputs, targets)
     output = forward(model, inputs)
-    partitions = samples.partitions
+    partitions, network = samples.partitions, samples.network
     switch = jnp.asarray(jnp.nan, output.dtype)
-    if len(partitions) >= 2:
+    apart = getattr(network, "readout", None) is None
+    if len(partitions) >= 2 and apart and getattr(network, "input_weights", None) is None:
         mixture = jnp.linspace(0, 1, 1001, dtype=inputs.dtype)
         line = mixture_line(partitions, inputs.shape[1], mixture)
         switch = switch_point(forward(model, line), mixture, partitions)
 
-    def measure(inputs, targets, output):
-        error, per_neuron, agreement, rectified, raw = _errors(inputs, targets, output, partitions)
-        return Evaluation(error, per_neuron, agreement, rectified, raw, switch, len(inputs))
+    def measure(received, targets, output):
+        received = received if apart else None
+        error, per_neuron, agreement, rectified, raw = _errors(
+            received, targets, output, partitions
+        )
+        return Evaluation(error, per_neuron, agreement, rectified, raw, switch, len(targets))
 
-    value, error = jackknife(measure, inputs, targets, output)
+    value, error = jackknife(measure, samples.received, targets, output)
     error = eqx.tree_at(lambda e: e.num_inputs, error, value.num_inputs)
     return eqx.tree_at(lambda e: e.standard_error, value, error, is_leaf=lambda leaf: leaf is None)
 
 
 @partial(jax.jit, static_argnums=3)
-def _errors(inputs, targets, output, partitions: tuple[int, ...]):
+def _errors(received, targets, output, partitions: tuple[int, ...]):
     per_neuron = jax.vmap(lambda y, r: normalised_error(y[:, None], r[:, None]), in_axes=1)
     shares = [jnp.asarray(jnp.nan, output.dtype)] * 3
     if partitions:
         wins = winner(targets, partitions) >= 0
-        shares = [
-            _same_leader(output, values, wins, partitions)
-            for values in (targets, jax.nn.relu(inputs), inputs)
-        ]
+        others = [] if received is None else [jax.nn.relu(received), received]
+        for k, values in enumerate([targets, *others]):
+            shares[k] = _same_leader(output, values, wins, partitions)
     return normalised_error(output, targets), per_neuron(output, targets), *shares
 
 
@@ -323,7 +338,8 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
     - `gain`: g;
     - `linearity`: $1 - \sum (R_w - \hat R_w)^2 / \sum (R_w - \bar R_w)^2$ of the fit.
 
-    **Raises:** `ValueError` for a network without partitions, or if no sample is stable.
+    **Raises:** `ValueError` for a network without partitions or with a readout, or if no sample is
+    stable.
 
     **Example:**
 
@@ -336,9 +352,9 @@ def competition(samples: Samples, model: Any = None) -> dict[str, float]:
     # > 0.8 0.0 1.0
     ```
     """
-    samples = require_stable("samples", samples)
+    samples = of_neurons(samples)
     rates = samples.rates if model is None else forward(model, samples.inputs)
-    figures = _competition(samples.inputs, rates, samples.partitions)
+    figures = _competition(samples.received, rates, samples.partitions)
     return {name: float(value) for name, value in figures.items()}
 
 

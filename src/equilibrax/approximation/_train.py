@@ -175,6 +175,10 @@ def train(
     source = batches_of(data, batch_size, steps, key, mesh)
     probe = source.probe(PROBE)
     check_fit(model, probe.inputs, probe.targets)
+    if getattr(model, "rectified", False) and not can_be_rectified(probe.targets):
+        share = f"{float(jnp.mean(probe.targets < 0)):.0%} of the targets are negative"
+        never = "which a rectified output never is: make the model with rectified=False"
+        warnings.warn(f"training: {share}, {never}", UserWarning, stacklevel=2)
     held_out = None
     if validation is not None:
         pairs = as_pairs(validation, "validation")
@@ -294,6 +298,11 @@ def check_fit(model: Any, inputs: Array, targets: Array) -> None:
     if getattr(out, "shape", None) != targets.shape[1:]:
         must = f"answer an input of shape {inputs.shape[1:]} with shape {targets.shape[1:]}"
         _checks.fail("model", must, f"answers with {out}")
+
+
+def can_be_rectified(*targets: Array) -> bool:
+    """Whether an output that is never negative can come near these targets."""
+    return not any(bool(jnp.any(some < 0)) for some in targets)
 
 
 @functools.cache

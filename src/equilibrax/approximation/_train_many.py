@@ -21,7 +21,7 @@ from ._batches import Source, as_pairs, batches_of
 from ._chunks import Batch
 from ._feedforward import FeedForward, dead_units, forward
 from ._metrics import normalised_error, winner_agreement
-from ._train import PROBE, advance, check_fit
+from ._train import PROBE, advance, can_be_rectified, check_fit
 from ._validation import is_bounded
 
 OptimizerOf: TypeAlias = Callable[[Any], optax.GradientTransformation]
@@ -118,7 +118,8 @@ def train_many(
     All networks of one hidden size are trained at once, in one compiled loop on each core or
     accelerator; they differ in their initial weights and are trained on the same batches. Each
     network is validated every 1000 steps and at the end, on the first 10,000 validation pairs, and
-    keeps its best weights; at last all networks are compared on all validation pairs.
+    keeps its best weights; at last all networks are compared on all validation pairs. Their outputs
+    are rectified unless some target is negative.
 
     The best network has the least normalised error. Where the data's network has partitions, it is
     the network of the best winner agreement among those whose error is within 3 % of the least:
@@ -171,12 +172,13 @@ def train_many(
     data, held_out = _held_out(data, validation)
     source = batches_of(data, batch_size, steps, key_batches, None)
     probe = source.probe(PROBE)
+    rectified = can_be_rectified(probe.targets, held_out.targets)
     count = restarts * len(rates)
     groups = []
     with progress_bar(steps * len(sizes), "training", "steps", progress) as bar:
         for size in sizes:
             keys = jax.random.split(jax.random.fold_in(key_models, size), count)
-            models = _new_models(keys, probe, size)
+            models = _new_models(keys, probe, size, rectified)
             check_fit(jax.tree.map(lambda a: a[0], models), *held_out[:2])
             groups.append(
                 _train_group(
@@ -251,10 +253,12 @@ def _held_out(data: Any, validation: Any) -> tuple[Any, Batch]:
 
 
 @eqx.filter_jit
-def _new_models(keys: Array, probe: Batch, size: int) -> FeedForward:
+def _new_models(keys: Array, probe: Batch, size: int, rectified: bool) -> FeedForward:
     """One network for each key."""
-    k, out, dtype = probe.inputs.shape[1], probe.targets.shape[1], probe.inputs.dtype
-    return jax.vmap(lambda key: FeedForward(k, size, out, key=key, dtype=dtype))(keys)
+    k, out, kind = probe.inputs.shape[1], probe.targets.shape[1], probe.inputs.dtype
+    return jax.vmap(
+        lambda key: FeedForward(k, size, out, key=key, dtype=kind, rectified=rectified)
+    )(keys)
 
 
 def _train_group(

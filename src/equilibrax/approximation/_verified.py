@@ -71,13 +71,8 @@ def verified(
     inputs = as_states("inputs", inputs, network.num_inputs)
     if inputs.ndim != 2:
         _checks.fail("inputs", f"have shape (m, {network.num_inputs})", f"has shape {inputs.shape}")
-    if not _checks.is_concrete(inputs):
-        _checks.fail(
-            "inputs",
-            "be known, outside jax.jit: rows fall back by value",
-            "is a tracer",
-            page=_checks.LIMITS,
-        )
+    why = "which rows fall back depends on their values"
+    _checks.outside_of_jit("inputs", inputs, network, model, why=why, error=ValueError)
     network = network.astype(inputs.dtype)
     proposed = network.state_of(forward(model, inputs), inputs)
     state, proven = verify(network.driven_directly, network.received(inputs), proposed, method)

@@ -37,6 +37,7 @@ from ..approximation import (
     train,
 )
 from ..approximation._export import read_model, write_model
+from ..approximation._train import can_be_rectified
 from ..fixed_points import Flow
 from ..networks import Convention, RateNetwork, partitioned, random_ei, ring, two_neuron
 from ..sampling import SampleStore, UniformCube, arguments_of, open_samples, sample_to_store
@@ -423,11 +424,11 @@ class Train:
     def streamed(self, store: SampleStore) -> tuple[FeedForward, str]:
         """Train one network on samples read from the disk."""
         key_batches, key_model = jax.random.split(jax.random.key(self.seed))
-        first = store[:1]
+        first = store[:256]
         hidden = store.network.num_neurons if self.hidden is None else self.hidden
         sizes = (first.inputs.shape[1], hidden, first.rates.shape[1])
         run = train(
-            FeedForward(*sizes, key=key_model),
+            FeedForward(*sizes, key=key_model, rectified=can_be_rectified(first.rates)),
             store,
             optimizer=cosine_adam(self.steps)(0.01),
             steps=self.steps,
@@ -680,7 +681,9 @@ def main(args: list[str] | None = None) -> None:
         print(f"equilibrax: {' '.join(reason.split())}{where}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, JaxRuntimeError) as error:
-        print(f"equilibrax: out of memory: {' '.join(str(error).split())}", file=sys.stderr)
+        full = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        words = f"{'out of memory: ' if full else ''}{' '.join(str(error).split())}"
+        print(f"equilibrax: {words}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         what = getattr(command, "interrupted", "nothing was written")

@@ -44,8 +44,6 @@ from ..sampling import Samples, UniformCube, mixture_line, rows_of, sample_fixed
 from .benchmark import hardware
 from .flip_flop import trained
 
-CUBE = UniformCube(-1.0, 1.0)
-
 FEWEST = 0.02
 """Share of stable inputs below which a network is not approximated."""
 
@@ -118,10 +116,16 @@ def study(
     return report
 
 
+def cube() -> UniformCube:
+    """The inputs of every part. Not a constant, which would start JAX's devices at the import:
+    `jax.distributed` must come before."""
+    return UniformCube(-1.0, 1.0)
+
+
 def _samples(network: AbstractDynamics, inputs: int, key: Array) -> tuple[Samples, Samples]:
     """Samples for training, and for tests."""
     keys = jax.random.split(key)
-    return tuple(sample_fixed_points(network, CUBE, inputs, key=k) for k in keys)  # pyright: ignore
+    return tuple(sample_fixed_points(network, cube(), inputs, key=k) for k in keys)  # pyright: ignore
 
 
 def _row(network: AbstractDynamics, size: int, runs: Trainings, test: Samples) -> dict[str, Any]:
@@ -167,7 +171,7 @@ def weight_space(folder: Path, key: Array, inputs: int, plan: dict) -> dict[str,
     errors, shares = np.full((2, len(own), len(cross)), np.nan)
     for j, k in np.ndindex(errors.shape):
         network = two_neuron(float(own[j]), float(cross[k]))
-        every = sample_fixed_points(network, CUBE, count, key=key, keep="all")
+        every = sample_fixed_points(network, cube(), count, key=key, keep="all")
         stable = np.flatnonzero(np.asarray(every.outcome) == Outcome.STABLE)
         shares[j, k] = len(stable) / count
         if shares[j, k] < FEWEST or not every.rates[stable].any():
@@ -265,7 +269,7 @@ def reference_network(folder: Path, key: Array, inputs: int, plan: dict) -> dict
     }
     figures.save(figures.noise_rejection(noise["5 hidden units"]), folder / "study_noise.png")
     oscillating = partitioned(w_ii=0.0)
-    every = sample_fixed_points(oscillating, CUBE, inputs, key=keys[4], keep="all")
+    every = sample_fixed_points(oscillating, cube(), inputs, key=keys[4], keep="all")
     approximation = approximate(every, key=keys[1], **plan).model
 
     few = rows_of(test, slice(0, 4000))

@@ -266,6 +266,7 @@ class _Continuation:
         self.low, self.high = sorted((start, stop))
         self.max_points = max_points
         self.points: list[CurvePoint] = []
+        self.leaving = False
         self.special: list[SpecialPoint] = []
         z = jnp.append(x, jnp.asarray(start, x.dtype))
         network = curve.network_of(z[-1])
@@ -298,18 +299,20 @@ class _Continuation:
             if new is None:
                 end = "lost"
                 break
-            p = float(new.z[-1])
-            if not self.low <= p <= self.high:
-                self.points.append(self.edge(new))
+            self.points.append(new)
+            if self.leaving:
                 end = "left"
                 break
-            self.points.append(new)
             self.here = new
         return self.branch(end)
 
-    def edge(self, new: CurvePoint) -> CurvePoint:
-        """The point at which the curve leaves the interval."""
-        edge = self.high if float(new.z[-1]) > self.high else self.low
+    def within(self, new: CurvePoint) -> CurvePoint:
+        """The new point, or that at which the curve leaves the interval on the way there."""
+        p = float(new.z[-1])
+        self.leaving = not self.low <= p <= self.high
+        if not self.leaving:
+            return new
+        edge = self.high if p > self.high else self.low
         return self.locate(lambda point: float(point.z[-1]) - edge, new)[0]
 
     def next(self) -> CurvePoint | None:
@@ -322,8 +325,10 @@ class _Continuation:
             if not bool(new.converged) or not turn > 0.95 or aside > 0.2 * self.ds:
                 self.ds /= 2
                 continue
+            new = self.within(new)
             crossed = self.crossed(new)
             if crossed.any():
+                self.leaving = False
                 return self.cross(new, crossed)
             self.detect(new)
             self.ds = min(self.largest, self.ds * (1.5 if turn > 0.995 else 1.0))

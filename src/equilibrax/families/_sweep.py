@@ -134,7 +134,7 @@ def sweep(
     )(*flat)
     problem = without_derivatives((networks, inputs, x0))
     found = _settle_family(*problem, flow=method)
-    if not all(map(_checks.is_concrete, jax.tree.leaves((networks, inputs)))):
+    if not _checks.all_concrete(networks, inputs):
         attach = eqx.filter_vmap(attach_derivatives, in_axes=(each, None, 0))
         found = attach(networks, inputs, found)
     found = jax.tree.map(lambda a: a.reshape(*family, *a.shape[1:]), found)
@@ -159,7 +159,7 @@ def _settle_family(networks: AbstractDynamics, inputs, x0, flow: Flow) -> FixedP
     """Settle every input of every network, network after network, on all workers."""
     each = eqx.if_array(0)
     arrays, rest = eqx.partition(networks, eqx.is_array)
-    if not all(map(_checks.is_concrete, jax.tree.leaves((arrays, inputs, x0)))):
+    if not _checks.all_concrete(arrays, inputs, x0):
         settle = eqx.filter_vmap(settle_traced, in_axes=(each, None, None, None))
         return settle(networks, inputs, x0, flow)
     home = next(iter(inputs.devices()))

@@ -30,8 +30,13 @@ from ._style import BLUE, GREY, ORANGE, RED, axes_of
 
 
 def _partitions(network: RateNetwork) -> tuple[int, ...]:
+    """The sizes of at least two partitions, each of which has inputs of its own."""
     if len(network.partitions) < 2:
         _checks.fail("network", "have two partitions", f"has {len(network.partitions)}")
+    for name in ("input_weights", "readout"):
+        if getattr(network, name) is not None:
+            must = f"have an input and an output for each neuron, without `{name}`"
+            _checks.fail("network", must, "has it")
     return network.partitions
 
 

@@ -8,21 +8,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
+from ..analysis import PointKind, find_slow_points
 from ..families._basins import distinct
 from ..fixed_points import FixedPoints, Flow, Outcome, enumerate_fixed_points, find_fixed_points
 from ..fixed_points._enumerate import LARGEST
 from ..fixed_points._flow import as_flow
+from ..fixed_points._linalg import exactly
 from ..fixed_points._problem import as_problem, as_states
 from ..fixed_points.certificates import (
     ChamberTable,
     chamber_index,
     has_table,
     margin,
-    spectral_abscissa,
     terms,
 )
 from ..fixed_points.stepping import in_lanes
@@ -31,7 +31,7 @@ from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear
 GRID = 101
 """Grid states along each side, for the flow, nullclines and chambers."""
 STARTS = 9
-"""Starts of Newton's method along each side, where fixed points cannot be enumerated."""
+"""Starts of the search along each side, where fixed points cannot be enumerated."""
 PATH = 400
 """States along a drawn trajectory."""
 SAME = 1e-3
@@ -211,8 +211,8 @@ def _enumerable(network: AbstractDynamics) -> TypeGuard[RateNetwork]:
 
 
 def _points(network, input, at, place, low, high, method: Flow) -> Points:
-    """All fixed points if they can be enumerated, else those found by damped Newton's method from
-    a grid of states on the plane."""
+    """All fixed points if they can be enumerated, else those that a search from a grid of states
+    on the plane leads to."""
     if _enumerable(network):
         every = jax.device_get(enumerate_fixed_points(network, input))
         state, abscissa = every.state[every.valid], every.abscissa[every.valid]
@@ -224,48 +224,17 @@ def _points(network, input, at, place, low, high, method: Flow) -> Points:
     else:
         axes = (np.linspace(low[k], high[k], STARTS) for k in (0, 1))
         starts = _on_plane(at, place, np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
-        found = _newton(network, input, jnp.concatenate([at[None], starts]))
-        state, converged, abscissa = jax.device_get(found)
-        first, _ = distinct(state, converged, SAME)
-        state, abscissa, within = state[first], abscissa[first], True
+        found = find_slow_points(network, input, jnp.concatenate([at[None], starts]))
+        fixed = np.asarray(found.kind) != PointKind.SLOW
+        state, within = np.asarray(found.state)[fixed], True
+        abscissa = np.asarray(jnp.max(found.eigenvalues.real, axis=1))[fixed]
     band = float(method.marginal_abscissa(network))
     outcome = np.where((abscissa < -band) & within, Outcome.STABLE, Outcome.MARGINAL)
     return Points(state, np.where(abscissa > band, Outcome.UNSTABLE, outcome))
 
 
 @eqx.filter_jit
-def _newton(network: AbstractDynamics, input, starts):
-    """The end of Newton's method from each start, whether it is a root of the drift, and the
-    abscissa there."""
-    solver = optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-8)
-    unit = jnp.sqrt(jnp.finfo(starts.dtype).eps)
-
-    def step(x):
-        return jnp.linalg.solve(network.jacobian(x, input) * network.tau[:, None], -drift(x))
-
-    def drift(x):
-        return network.drift(x, input)
-
-    def one(x0):
-        done = optimistix.least_squares(
-            lambda x, _: drift(x), solver, x0, max_steps=64, throw=False
-        )
-        x = done.value
-        for _ in range(3):
-            better = x + step(x)
-            x = jnp.where(jnp.max(jnp.abs(drift(better))) < jnp.max(jnp.abs(drift(x))), better, x)
-        # A small residual can also be a local minimum; only at a root is Newton's step small, too.
-        residual, scale = jnp.abs(drift(x)), jnp.maximum(network.scale(x, input), unit)
-        stays = jnp.max(jnp.abs(step(x))) <= unit * jnp.maximum(1, jnp.max(jnp.abs(x)))
-        exact = jnp.all(residual <= unit**2 * scale)
-        good = exact | (stays & jnp.all(residual <= unit * scale))
-        return x, good, jnp.where(good, spectral_abscissa(network.jacobian(x, input)), jnp.nan)
-
-    with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(starts)
-
-
-@eqx.filter_jit
+@exactly()
 def _section(network, input, at, place, low, high, method: Flow) -> Section:
     first, second = (jnp.linspace(low[k], high[k], GRID, dtype=at.dtype) for k in (0, 1))
     states = _on_plane(at, place, jnp.stack(jnp.meshgrid(first, second), axis=-1))
@@ -285,6 +254,7 @@ def _section(network, input, at, place, low, high, method: Flow) -> Section:
 
 
 @eqx.filter_jit
+@exactly()
 def _paths(network: AbstractDynamics, input, starts, duration):
     """The trajectory of each start; NaN where it is not finite."""
 
@@ -312,6 +282,7 @@ def _ellipses(network, input, points: Points, method: Flow) -> Float[Array, "sta
 
 
 @eqx.filter_jit
+@exactly()
 def _trapping(network, input, stable, method: Flow):
     chambers = ChamberTable(network, method.marginal_abscissa(network))
     angle = jnp.linspace(0, 2 * jnp.pi, 181, dtype=stable.dtype)

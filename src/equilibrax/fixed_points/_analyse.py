@@ -95,13 +95,8 @@ def analyse(network: RateNetwork) -> Analysis:
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
     network = with_matrix("network", network)
-    if not _checks.is_concrete(network.weights):
-        _checks.fail(
-            "network",
-            "be known, since the answer is made of Python's bools",
-            "is traced",
-            page=_checks.LIMITS,
-        )
+    why = "the answer is made of Python's bools"
+    _checks.outside_of_jit("network", network, why=why, error=ValueError)
     for name in ("weights", "bias", "tau"):
         _checks.finite(name, getattr(network, name))
     linear = network.is_threshold_linear

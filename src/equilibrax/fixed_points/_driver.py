@@ -36,7 +36,7 @@ from .._types import Device
 from .._workers import in_parallel, num_cores, workers_beside
 from ..networks import AbstractDynamics, RateNetwork
 from ._flow import Flow
-from ._linalg import exactly
+from ._linalg import LAPACK, exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints, Outcome
 from ._speed import LARGEST_KEPT, chunk_rows
@@ -45,9 +45,6 @@ from ._traced import settle_traced
 from .certificates import AbstractCertificate, NoCertificate, certificate_for
 from .stages import CERTIFY, CLASSIFY, INTEGRATE, MEASURE, PHASE_STAGES, Problem, Stage
 from .stepping import Queue
-
-LAPACK = threading.RLock()
-"""Held by programs that call LAPACK: see `_linalg`."""
 
 
 def one_at_a_time(needed: bool) -> contextlib.AbstractContextManager:

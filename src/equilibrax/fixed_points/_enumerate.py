@@ -22,7 +22,7 @@ from .. import _checks
 from .._types import ActiveSet
 from ..networks import RateNetwork, with_matrix
 from ._flow import Flow
-from ._linalg import exactly, inverse
+from ._linalg import alone, exactly, inverse
 from ._problem import as_states
 from .certificates import all_sets, chamber_drift, chamber_matrix, spectral_abscissa
 
@@ -129,20 +129,15 @@ def enumerate_fixed_points(network: RateNetwork, inputs: Float[Array, "*batch k"
     """
     network = check_enumerable(network)
     inputs = as_states("inputs", inputs, network.num_inputs)
-    if not _checks.is_concrete(inputs) or not _checks.is_concrete(network.weights):
-        _checks.fail(
-            "inputs",
-            "be known, since their fixed points are counted",
-            "is traced by jax.jit",
-            page=_checks.LIMITS,
-        )
+    why = "their fixed points are counted"
+    _checks.outside_of_jit("inputs", inputs, network, why=why, error=ValueError)
     dtype = jnp.result_type(network.weights, inputs)
     *batch, k = inputs.shape
     count, n = math.prod(batch), network.num_neurons
     network = network.astype(dtype)
     flat = network.received(inputs.reshape(count, k).astype(dtype))
     network = network.driven_directly
-    candidates = _tabulate(network)
+    candidates = tabulate(network)
     found, k = None, min(4, 2**n)
     while found is None or k < int(found[1]):
         k = k if found is None else int(found[1])
@@ -167,8 +162,9 @@ def check_enumerable(network: Any) -> RateNetwork:
     return with_matrix("network", network)
 
 
+@alone
 @eqx.filter_jit
-def _tabulate(network: RateNetwork) -> Candidates:
+def tabulate(network: RateNetwork) -> Candidates:
     with exactly():
         return Candidates(network)
 
@@ -235,13 +231,8 @@ def is_unique(network: RateNetwork) -> bool:
     ```
     """
     network = check_enumerable(network)
-    if not _checks.is_concrete(network.weights):
-        _checks.fail(
-            "network",
-            "be known, since the answer is a Python bool",
-            "is traced",
-            page=_checks.LIMITS,
-        )
+    why = "the answer is a Python bool"
+    _checks.outside_of_jit("network", network, why=why, error=ValueError)
     n = network.num_neurons
     matrix = np.eye(n) - np.asarray(network.weights, np.float64)
     sets = all_sets(n)

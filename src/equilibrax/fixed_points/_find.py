@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import jax
 from jaxtyping import Array, Float
 
 from .. import _checks
@@ -74,11 +73,11 @@ def find_fixed_points(
     network, inputs, x0 = as_problem(network, inputs, x0)
     # No derivative enters the trajectory: under `jax.grad` the same compiled program runs.
     problem = without_derivatives((network, inputs, x0))
-    if all(map(_checks.is_concrete, jax.tree.leaves(problem))):
+    if _checks.all_concrete(problem):
         found = settle_chunks(*problem, method, progress)
     else:
         found = settle_traced(*problem, method)
     found = without_crossings(*problem, found)
-    if not all(map(_checks.is_concrete, jax.tree.leaves((network, inputs)))):
+    if not _checks.all_concrete(network, inputs):
         found = with_derivatives(network, inputs, found)
     return raise_unsettled(found) if throw else found

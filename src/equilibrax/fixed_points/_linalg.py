@@ -5,16 +5,36 @@ that also runs the program, and waits for it there: when as many calls wait as t
 they wait for ever (jax 0.10.2). That takes several calls that do not depend on each other, in one
 program or in two. So each call in a program of ours depends on the result of the one before - where
 the equation does not see to that, as where a Jacobian is the same at every x, `after` does - and
-`_driver.LAPACK` lets one program that has any run at a time.
+one program that has any runs at a time: `alone`.
 """
 
+import threading
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
+
+from .. import _checks
+
+LAPACK = threading.RLock()
+"""Held while a program that calls LAPACK runs."""
+
+
+def alone(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program, of which one thread at a time runs any; a part of its caller's where traced."""
+
+    @wraps(program)
+    def call(*arguments: Any) -> Any:
+        if not _checks.all_concrete(arguments):
+            return program(*arguments)
+        with LAPACK:
+            return jax.block_until_ready(program(*arguments))
+
+    return call
+
 
 # TF32 products on a GPU would spoil error estimates and verdicts.
 exactly = partial(jax.default_matmul_precision, "highest")

@@ -138,7 +138,7 @@ def watched_rows(n: int) -> int:
 
 
 FUSED_LANES = 2**17
-"""Trajectories in flight in a kernel that a GPU runs from start to end (`stepping._kernel`)."""
+"""Trajectories in flight in a kernel that a GPU runs from start to end (`stages._fused`)."""
 
 FUSED_ROWS = 2**18
 """Rows of a chunk for which it is worth compiling that kernel."""

@@ -65,6 +65,13 @@ class Samples(eqx.Module):
         return getattr(self.network, "partitions", ())
 
     @property
+    def received(self) -> Float[Array, "m n"]:
+        """What the inputs drive the neurons with; for dynamics that are no rate network, the
+        inputs."""
+        network = self.network
+        return network.received(self.inputs) if isinstance(network, RateNetwork) else self.inputs
+
+    @property
     def discarded(self) -> float:
         """Share of the inputs drawn that have no stable fixed point."""
         return 1 - self.counts[Outcome.STABLE] / self.drawn

@@ -255,9 +255,12 @@ class SampleStore:
 
     def read_shard(self, k: int) -> dict[str, np.ndarray]:
         """All rows of the k-th shard that is there; the last one read is kept at hand."""
-        if self._last[0] != k:
-            self._last = (k, read_shard(self.shards[k]))
-        return self._last[1]
+        # Another thread may read another shard meanwhile.
+        held, columns = self._last
+        if held != k:
+            columns = read_shard(self.shards[k])
+            self._last = (k, columns)
+        return columns
 
 
 def _default_size(n: int, network: AbstractDynamics) -> int:
