@@ -20,7 +20,8 @@ class Adversary:
     """What is settled, and how that must end.
 
     - `dynamics`: made anew for each dtype; a function of (t, x, i) or a network.
-    - `outcome`, `state`, `period`: the right answer; None where it is not asked for.
+    - `outcome`, `state`, `period`: the right answer, or one for each dtype; None where it is not
+      asked for.
     - `unit`: what states are compared in.
     - `source`: where the answer comes from.
     """
@@ -96,7 +97,134 @@ LARGE_CYCLE = np.asarray([
     (0.56, -0.21, -2.25, -1.36, 0.51),
 ])  # fmt: skip
 
+BLANK = np.asarray([(2.0, 2.0), (-5.0, -3.0)])
+"""All silent and all active this is stable; neuron 1 alone grows, and keeps neuron 2 silent."""
+
+MATCHED = np.asarray([(-4.67, -2.82, -3.9), (-2.35, 1.16, 4.77), (5.89, -0.24, 0.66)])
+"""Stable with neuron 1 silent and with it active, but not where it crosses its threshold."""
+
+
+def ghost(delta):
+    """Where two fixed points have met and gone; x passes in a time of pi / sqrt(delta)."""
+    return lambda t, x, i: delta + (x - 1) ** 2
+
+
+def may_leonard(t, x, i):
+    a, b, c = x
+    return jnp.stack([
+        a * (1 - a - 0.8 * b - 1.3 * c), b * (1 - b - 0.8 * c - 1.3 * a),
+        c * (1 - c - 0.8 * a - 1.3 * b),
+    ])  # fmt: skip
+
+
+def roessler(c):
+    return lambda t, u, i: jnp.stack([-u[1] - u[2], u[0] + 0.2 * u[1], 0.2 + u[2] * (u[0] - c)])
+
+
+def two_clocks(frequency):
+    """Unit circles that know nothing of each other."""
+
+    def field(t, x, i):
+        a, b, c, d = x
+        r, q = 1 - a**2 - b**2, 1 - c**2 - d**2
+        return jnp.stack([a * r - b, b * r + a, c * q - frequency * d, d * q + frequency * c])
+
+    return field
+
+
+def spiral(damping):
+    return lambda t, x, i: jnp.stack([x[1] - damping * x[0], -x[0] - damping * x[1]])
+
+
+def henon(a):
+    return eqb.as_map(lambda x, i: jnp.stack([1 - a * x[0] ** 2 + x[1], 0.3 * x[0]]))
+
+
+def logistic(r):
+    return eqb.as_map(lambda x, i: r * x * (1 - x))
+
+
 ADVERSARIES = {
+    **{
+        f"a-blank-input-{convention}": Adversary(
+            lambda dtype, convention=convention: eqb.RateNetwork(
+                jnp.asarray(BLANK, dtype), convention=convention
+            ),
+            [(0.0, 0.0)], Outcome.MARGINAL, "exp(t) from (1e-3, 0)", state=(0.0, 0.0),
+        )
+        for convention in ("voltage", "activity", "recurrent")
+    },
+    "a-blank-input-of-rank-one": Adversary(
+        lambda dtype: eqb.RateNetwork(
+            eqb.low_rank(jnp.asarray([[1.0], [-1.0]], dtype), jnp.asarray([[3.0], [2.2]], dtype))
+        ),
+        [(0.0, 0.0)], Outcome.MARGINAL, "exp(2 t) from (1e-3, 0)", state=(0.0, 0.0),
+    ),
+    "two-stable-sides-of-a-threshold": Adversary(
+        lambda dtype: eqb.RateNetwork(jnp.asarray(MATCHED, dtype)), [(0.0, 1.0, 1.0)],
+        Outcome.MARGINAL, "LSODA: 1e-6 beside it grows at a rate of 0.12",
+        input=np.asarray([(0.0, 1.0, 1.0)]) - np.asarray([(0.0, 1.0, 1.0)]) @ MATCHED.T,
+    ),
+    "a-ghost": Adversary(
+        lambda dtype: ghost(1e-6 if dtype == np.float32 else 3e-15),
+        1 - np.asarray([(1e-3,), (2e-3,), (4e-3,)]), Outcome.NOT_SETTLED,
+        "dx/dt is positive everywhere", method=Flow(t1=2e3),
+    ),
+    "a-phase-that-drifts": Adversary(
+        lambda dtype: lambda t, x, i: 0.011 - 0.01 * jnp.sin(x), [(1003.0,), (1005.0,)],
+        Outcome.NOT_SETTLED, "dx/dt is 0.001 at least", method=Flow(t1=2e3),
+    ),
+    "beside-a-saddle-off-zero": Adversary(
+        lambda dtype: lambda t, x, i: 0.1 * ((x - 1) - (x - 1) ** 3), [(1 + 2e-6,)],
+        {np.float32: Outcome.NOT_SETTLED, np.float64: Outcome.STABLE},
+        "goes to 2; in single precision slower than its tolerances", method=Flow(t1=1e3),
+    ),
+    "a-heteroclinic-cycle": Adversary(
+        lambda dtype: may_leonard, [(0.5, 0.3, 0.2)], Outcome.NOT_SETTLED,
+        "May and Leonard 1975; LSODA in logarithms leaves every saddle",
+        method=Flow(t1=2e3, max_steps=100_000),
+    ),
+    "roessler-chaos": Adversary(
+        lambda dtype: roessler(5.7), np.random.default_rng(0).uniform(-5, 5, (20, 3)) * (1, 1, 0.1),
+        Outcome.NOT_SETTLED, "Roessler 1976: a Lyapunov exponent of 0.071",
+    ),
+    "roessler-twice-around": Adversary(
+        lambda dtype: roessler(2.86), [(1.0, 1.0, 0.0)], Outcome.OSCILLATING,
+        "LSODA's crossings, at two heights", period=11.5376,
+        method=Flow(t1=2e3, max_steps=100_000), within=1e-3,
+    ),
+    "roessler-four-times-around": Adversary(
+        lambda dtype: roessler(3.85), [(1.0, 1.0, 0.0)], Outcome.NOT_SETTLED,
+        "LSODA's crossings: 23.15 in all, 11.57 for a turn that nearly closes",
+        method=Flow(t1=2e3, max_steps=100_000),
+    ),
+    "clocks-that-slip": Adversary(
+        lambda dtype: two_clocks(1.0003), [(1.0, 0.0, 1.0, 0.0)], Outcome.NOT_SETTLED,
+        "together they return after 2 pi / 0.0003", method=Flow(t1=2e3, max_steps=50_000),
+    ),
+    "clocks-that-agree": Adversary(
+        lambda dtype: two_clocks(2.0), [(1.0, 0.0, 1.0, 0.0)], Outcome.OSCILLATING, "2 pi",
+        period=2 * np.pi, method=Flow(t1=2e3, max_steps=50_000), within=1e-4,
+    ),
+    "a-spiral-that-hardly-shrinks": Adversary(
+        lambda dtype: spiral(1e-5), [(1.0, 0.0)], Outcome.NOT_SETTLED, "exp(-1e-5 t)",
+    ),
+    "a-spiral-that-hardly-grows": Adversary(
+        lambda dtype: spiral(-1e-5), [(1.0, 0.0)], Outcome.NOT_SETTLED, "exp(1e-5 t)",
+    ),
+    "henon-before-its-doubling": Adversary(
+        lambda dtype: henon(0.3674), [(0.1, 0.1)], Outcome.NOT_SETTLED,
+        "a multiplier of -0.99989: 4e5 steps to 0.95244575",
+    ),
+    "logistic-before-its-second-doubling": Adversary(
+        lambda dtype: logistic(3.449), [(0.3,)], Outcome.NOT_SETTLED,
+        "doubles at 1 + sqrt(6) = 3.44949: alternates about a cycle of two",
+    ),
+    "a-decillion": Adversary(
+        lambda dtype: eqb.two_neuron(0.5, -1.0).astype(dtype), np.zeros((1, 2)), Outcome.STABLE,
+        "homogeneous: 1e30 times the point of (1, 1.2)", input=[(1e30, 1.2e30)],
+        state=(-1.4e30, 2.4e30), unit=1e30,
+    ),
     "a-large-component-beside-a-small-one": Adversary(
         lambda dtype: lambda t, u, i: jnp.stack([0 * u[0], 2 - u[1]]), [(1e6, 5.0)],
         Outcome.MARGINAL, "the first is constant, the second relaxes to 2", state=(1e6, 2.0),

@@ -24,9 +24,15 @@ hundred times the loosest tolerances."""
 WEAKEST = 1000.0
 """Steps over which the errors of a smooth network's trajectory are taken to add up, at most."""
 
-HELD = 0.75
-"""Power of the rounding unit by which a trajectory at rest on a saddle may be off its stable
-manifold: farther off, it is about to leave."""
+NEIGHBOURS = 6
+"""Pairs of states some roundings away from a point, at which its dynamics are looked at, too."""
+
+RESOLVED = 4.0
+"""A velocity is not zero where it is so many times as large as it changes from x to these."""
+
+HELD = 4.0
+"""How far a trajectory at rest on a saddle may be off its stable manifold, in units of what these
+are: farther off, it is about to leave."""
 
 QUICK = 0.05
 """Speed, as a share of the state's size, below which a cycle is sought only at the end: slower
@@ -55,12 +61,27 @@ GROWING, STILL_GROWING = 0.1, 0.01
 RETURN = 1e-2
 """Largest distance of a return from its start, as a share of the orbit's diameter."""
 
-EXACT_RETURN = 1000.0
-"""Returns within this many relative tolerances of the diameter make a cycle even where the
-distance grows: a smaller drift in a period is below the solver's accuracy."""
+EXACT_RETURN, AT_CORNERS = 300.0, 1000.0
+"""Relative tolerances of the diameter within which the first two returns of a cycle are: the
+solver's errors, which are larger at the corners of threshold-linear dynamics. The late one is
+within 300 of them, or as near as the first: chaotic orbits and tori come as near for a turn, and
+then leave."""
+
+NO_FARTHER = 1.5
+"""Largest distance of the late return, in units of that of the first ones."""
 
 TURNS_ALIKE = 0.02
 """Largest difference between two periods, as a share of one."""
+
+LATE_TURN = 8
+"""Turns after which the orbit must still be where it was."""
+
+DRIFT, ERRORS = 3.0, 3.0
+"""An orbit drifts if it has gone so many times as far by that turn as in the first two, unless it
+goes so many times as far by looser steps: then it is the solver that does."""
+
+CONVERGING = 0.9
+"""Returns that are nearer by this factor from one attempt to the next converge to a cycle."""
 
 LOOSER = 10.0
 """Factor of the tolerances at which a period is found once more."""
@@ -86,9 +107,9 @@ is slow goes straight on."""
 LEAD = 64
 """Steps that let the trajectory shed the errors of looser tolerances before the watch begins."""
 
-ATTEMPTS = 8
+ATTEMPTS, MORE_ATTEMPTS = 8, 64
 """Times that the watch begins anew when the orbit did not close, but its diameter is the same
-within `ALIKE`: it may still be approaching a cycle."""
+within `ALIKE`: it may still be approaching a cycle. And as long as its returns converge."""
 
 ALIKE = 0.05
 

@@ -24,6 +24,7 @@ from ..networks import RateNetwork, with_matrix
 from ._flow import Flow
 from ._linalg import alone, exactly, inverse
 from ._problem import as_states
+from ._rounding import on_threshold
 from .certificates import all_sets, chamber_drift, chamber_matrix, spectral_abscissa
 
 LARGEST = 16
@@ -39,7 +40,8 @@ class Enumeration(eqx.Module):
     - `state`: shape `(..., k, n)`.
     - `rates`: the network's output there, shape `(..., k, n)`.
     - `abscissa`: largest real part of the Jacobian's eigenvalues there, in 1/time, `(..., k)`.
-    - `stable`: whether that is negative, beyond the marginal band of `Flow()`, `(..., k)`.
+    - `stable`: whether that is negative, beyond the marginal band of `Flow()`, in every chamber
+      that the point touches, `(..., k)`.
     - `valid`: shape `(..., k)`.
     - `active`: the active set, shape `(..., k, n)`.
 
@@ -190,8 +192,14 @@ def _enumerate(
         state = jax.vmap(refine)(state, candidates.inverse[which])
         state = jnp.where(valid[:, None], state, jnp.nan)
         abscissa = jnp.where(valid, candidates.abscissa[which], jnp.nan)
+        # On a threshold every chamber beside it has to be stable.
+        border = jax.vmap(lambda x: on_threshold(network, x, i, network.scale(x, i)))(state)
+        beside = jnp.all(
+            (candidates.active == candidates.active[which][:, None]) | border[:, None], axis=2
+        )
+        stable = jnp.all((candidates.abscissa < -band) | ~beside, axis=1) & (abscissa < -band)
         points = Enumeration(
-            state, jax.vmap(network.rates)(state), abscissa, abscissa < -band, valid,
+            state, jax.vmap(network.rates)(state), abscissa, stable, valid,
             candidates.active[which] & valid[:, None],
         )  # fmt: skip
         return points, jnp.sum(genuine, dtype=jnp.int32)

@@ -155,8 +155,11 @@ class AbstractCertificate(eqx.Module):
         """The spectral abscissa of smooth dynamics at x."""
         return growth_rate(network, x, i)
 
-    def unstable_part(self, network: Any, x: Vector, i: Vector, d: Vector, wanted: Flag) -> Vector:
-        """The part of d in the unstable subspace of the Jacobian at x, where that is wanted."""
+    def unstable_part(
+        self, network: Any, x: Vector, i: Vector, d: Float[Array, "n k"], wanted: Flag
+    ) -> Float[Array, "n k"]:
+        """The parts of d's columns in the unstable subspace of the Jacobian at x, where that is
+        wanted."""
         return growing_part(network, x, i, d, wanted)
 
 

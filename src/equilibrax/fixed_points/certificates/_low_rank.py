@@ -99,7 +99,7 @@ class LowRankPoint(AbstractCertificate):
         return jnp.where(self.exact, spectral / network.tau[0], jnp.nan)
 
     def unstable_part(self, network, x, i, d, wanted):
-        """Under `"voltage"`, z = (s V)' d has the part z_u in the unstable subspace of K, and
+        """Under `"voltage"`, z = (s V)' d has the parts z_u in the unstable subspace of K, and
         d_u = L z_u with L_j (K + 1 - s_j d) = U_j. Under the others, z = V' d and
         L_j (K + 1 - s_j d) = s_j U_j."""
         slope = network.transfer.derivative(network.drive(x, i))
@@ -107,7 +107,7 @@ class LowRankPoint(AbstractCertificate):
         matrix = feedback(weights, slope[:, None])[0]
         eye = jnp.eye(len(matrix), dtype=x.dtype)
         part = unstable_projection(matrix, wanted)
-        sent = slope * d if voltage else d
+        sent = slope[:, None] * d if voltage else d
         z = part @ (weights.right.T @ sent)
         # On the stable subspace any regular matrix will do.
         regular = matrix @ part + eye - part
@@ -115,8 +115,8 @@ class LowRankPoint(AbstractCertificate):
             weights.left @ solve(regular + rest * eye, z) for rest in (1 - weights.diagonal, 1)
         )
         if not voltage:
-            return slope * active
-        return jnp.where(slope > 0, active, silent)
+            return slope[:, None] * active
+        return jnp.where(slope[:, None] > 0, active, silent)
 
     def abscissas(self, network, x, inputs, queue):
         def treat(abscissa, x, i, valid):
@@ -206,10 +206,12 @@ class LowRankPoint(AbstractCertificate):
         divided = jnp.any(border, axis=0)
         inside = wanted & converged & jnp.all((room > 0) | border, axis=0) & (1 - d > 0)
         proven &= (off * size <= spare) & inside & ~divided
-        # On a threshold both sides have to be stable.
+        # Rounding hides on which side of one threshold the point is: both have to be stable. On
+        # several at once, or on one exactly, that does not decide (`classify`).
         other = jax.vmap(spectral_abscissa)(local((sigma ^ border).astype(x.dtype))[0]) / tau
         bound = jnp.where(divided, jnp.maximum(bound, other), bound)
-        judged = divided & inside & (bound < -self.band)
+        single = (jnp.sum(border, axis=0) == 1) & jnp.all(u != 0, axis=0)
+        judged = single & inside & (bound < -self.band)
         e = jnp.abs(u0 - u) + hidden
         z = right.T @ jnp.where(sigma, u0 - u, 0)
         z += jnp.sign(z) * unit * (jnp.abs(right).T @ jnp.where(sigma, jnp.abs(u0) + jnp.abs(u), 0))

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics
 from .._accuracy import ROUNDING
+from .._rounding import is_resolved
 from .._speed import judged_rows
 from ._base import AbstractCertificate, Proof, evidence_of, proof_in_blocks
 from ._powers import Powers, norm_bound
@@ -76,5 +77,7 @@ class PolishedPoint(AbstractCertificate):
         drift = jnp.abs(jax.vmap(network.drift)(point, i))
         terms = jax.vmap(network.magnitude)(point, i)
         exact = jnp.all(drift <= ROUNDING * unit * terms, axis=1)
+        moves = jax.vmap(lambda x, i: is_resolved(network, x, i, network.scale(x, i)))(point, i)
+        exact &= ~jnp.any(moves, axis=1)
         stable = wanted & exact & (powers.bound < -self.band)
         return Proof(evidence_of(stable, jnp.zeros_like(stable)), point, powers.bound)

@@ -182,8 +182,9 @@ class Probes(AbstractCertificate):
             room, slack = margin(lanewise, sigma, point, i, hidden)
             u = lanewise.drive(point, i)
             moved = jnp.abs(u - lanewise.drive(x, i))
-            # On a threshold both sides have to be stable.
+            # Rounding hides on which side of one threshold the point is: both have to be stable.
             border = jnp.abs(u) <= 2 * slack
+            stable &= (jnp.sum(border, axis=0) <= 1) & jnp.all(u != 0, axis=0)
             near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * sizes(point)
             there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
             stable &= jnp.all(there, axis=0)

@@ -178,9 +178,12 @@ class ActiveBlocks(AbstractCertificate):
             d += jnp.sign(d) * hidden
             trapped = stay(lanewise, block, powers, self.step, d, room, stable & ~self.convergent)
             trapped = stable & (trapped | self.convergent)
-            # On a threshold both sides have to be Hurwitz.
-            on = jnp.abs(room + slack) <= 2 * slack
-            border = on & (first & hurwitz & ~inside & jnp.all(on | (room > 0), axis=0))
+            # Rounding hides on which side of one threshold the point is: both have to be Hurwitz.
+            # On several at once, or on one exactly, that does not decide (`classify`).
+            off = jnp.abs(room + slack)
+            on = off <= 2 * slack
+            single = (jnp.sum(on, axis=0) == 1) & jnp.all(off > 0, axis=0)
+            border = on & (first & hurwitz & single & jnp.all(on | (room > 0), axis=0))
             evidence = jnp.where(hurwitz & divided, Evidence.SPECTRUM, before.evidence)
             evidence = jnp.where(first, evidence_of(stable, trapped), evidence)
             proof = Proof(

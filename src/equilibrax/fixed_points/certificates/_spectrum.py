@@ -25,6 +25,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import AbstractDynamics, is_map
@@ -132,9 +133,9 @@ def growth_rate(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
 
 
 def growing_part(
-    network: AbstractDynamics, x: Vector, i: Vector, d: Vector, wanted: Flag
-) -> Vector:
-    """The part of d that grows at x, where that is wanted."""
+    network: AbstractDynamics, x: Vector, i: Vector, d: Float[Array, "n k"], wanted: Flag
+) -> Float[Array, "n k"]:
+    """The parts of d's columns that grow at x, where that is wanted."""
     jacobian = after(network.jacobian(x, i), d)
     if is_map(network):
         jacobian = jacobian @ inverse(jacobian + 2 * jnp.eye(x.size, dtype=x.dtype))

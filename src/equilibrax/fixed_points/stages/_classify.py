@@ -10,18 +10,18 @@ from jaxtyping import Array, Bool
 
 from ..._types import Flag, Scalar, Vector
 from ...networks import (
-    AbstractDynamics,
-    RateNetwork,
-    absolute,
+    is_structured,
     is_threshold_linear,
-    times,
 )
-from .._accuracy import HELD, NEAR_COMPONENT, NEAR_SCALE, ROUNDING, WEAKEST
+from .._accuracy import HELD, NEAR_COMPONENT, NEAR_SCALE, WEAKEST
 from .._jacobian import solve_jacobian
+from .._linalg import after, skip_unless_any
 from .._phases import Phase, tolerances_at
 from .._result import Evidence, Outcome
+from .._rounding import is_resolved, neighbours, on_threshold, residual, rounding
 from .._speed import judged_rows
 from .._state import PENDING, State, StopReason
+from ..certificates import chamber_matrix, unstable_projection
 from ..stepping import Queue, in_blocks
 from ._stage import Problem, Stage
 
@@ -57,10 +57,10 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
       trajectory rests: by its residual or, after the last phase (`final`), by its distance from the
       point, which the solver's errors account for;
     - *unstable*: a believable point whose abscissa is above the band, where the trajectory
-      has come to rest: it lies on the stable manifold up to rounding, and cannot leave;
+      has come to rest: it lies on the stable manifold up to roundings of x, and cannot leave;
     - *marginal*: at rest at the tightest tolerances, where the abscissa is zero within the band,
       after the last phase, since there is no isolated point to polish; or on a threshold whose two
-      sides disagree about stability.
+      sides disagree about stability, or agree without proving it (`share_a_metric`).
 
     On a threshold, where u_j is zero up to rounding, the Jacobian is one-sided. Both sides,
     all such neurons silent and all active, are judged, and the larger abscissa is reported.
@@ -77,7 +77,8 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     resting = jnp.all(speed <= loosest.at_rest(x, scale))
     point, believed = polish(problem, x, i, scale)
     # Terms that do not depend on x may hide it in their rounding: it is as exact as it can be.
-    hidden = final & ~believed & resting & jnp.all(speed <= rounding(network, x, i, row.growth[0]))
+    hidden = final & ~believed & resting & ~jnp.any(is_resolved(network, x, i, row.growth[0]))
+    hidden &= jnp.all(speed <= rounding(network, x, i, row.growth[0]))
     place = jnp.where(believed, point, x)
     believed |= hidden
     below, above = one_sided_abscissas(problem, place, i, scale)
@@ -86,9 +87,10 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     divided = (jnp.minimum(below, above) < -band) & (abscissa >= -band)
 
     saddle = believed & (abscissa > band) & ~divided
-    adrift = jnp.abs(certificate.unstable_part(network, place, i, x - place, saddle))
-    size = jnp.maximum(jnp.abs(place), scale)
-    held = jnp.all(adrift <= jnp.finfo(x.dtype).eps ** HELD * size)
+    around = jnp.column_stack([x, *neighbours(x, jnp.abs(x))]) - place[:, None]
+    parts = certificate.unstable_part(network, place, i, around, saddle)
+    held = jnp.all(jnp.abs(parts[:, :1]) <= HELD * jnp.abs(parts[:, 1:] - parts[:, :1]).max(1))
+    divided |= (abscissa < -band) & ~share_a_metric(problem, place, i, scale, parts[:, 0])
 
     # Explicit steps at the edge of their stability bounce around a point for ever, and the errors
     # of the steps keep a spiral that is damped by little in each from it.
@@ -99,7 +101,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     still = jnp.all(
         speed <= jnp.maximum(tightest.at_rest(x, scale), rounding(network, x, i, scale))
     )
-    stable = believed & (abscissa < -band) & resting
+    stable = believed & (abscissa < -band) & resting & ~divided
     unstable = resting & saddle & held
     marginal = resting & final & ((still & (jnp.abs(abscissa) <= band)) | (believed & divided))
     at_rest = stable | unstable | marginal
@@ -137,23 +139,45 @@ def one_sided_abscissas(
     return below, above
 
 
-def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Vector:
-    """What rounding alone may leave of each component of `drift`, to a generous factor."""
-    return ROUNDING * jnp.finfo(x.dtype).eps * (network.magnitude(x, i) + scale)
+def share_a_metric(problem: Problem, x: Vector, i: Vector, scale: Vector, done: Vector) -> Flag:
+    r"""Whether the chambers beside a point, if both sides of its thresholds are Hurwitz, are so in
+    one metric, so that the point is stable: a trajectory may cross the threshold again and again,
+    and grow.
 
+    With one neuron on its threshold, J and J' differ by a matrix of rank one, and have a quadratic
+    Lyapunov function in common if, and only if, J J' has no negative eigenvalue: if [[0, J J'], [1,
+    0]] has none on the imaginary axis, so that its matrix sign exists. With several neurons on
+    their thresholds, only where the network is globally stable. Computed after `done`.
 
-def residual(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> Scalar:
-    """The largest |tau_j dx_j/dt| at x, in units of its rounding."""
-    unit = rounding(network, x, i, scale)
-    return jnp.max(jnp.abs(network.drift(x, i)) / jnp.where(unit > 0, unit, 1))
+    R. Shorten and K. S. Narendra, IEEE Trans. Autom. Control 48:110 (2003),
+    doi:10.1109/TAC.2002.806662.
+    """
+    network = problem.network
+    if not is_threshold_linear(network):
+        return jnp.array(True)
+    active, border = network.drive(x, i) > 0, on_threshold(network, x, i, scale)
+    number = jnp.sum(border)
+    proven = (number == 0) | problem.certificate.convergent
+    if is_structured(network):
+        return proven
+    n = network.num_neurons
 
+    def compute(wanted):
+        j, other = (
+            chamber_matrix(network, sigma) / network.tau[:, None]
+            for sigma in (active & ~border, active | border)
+        )
+        product = j @ other
+        product /= jnp.linalg.norm(product)
+        doubled = jnp.block([[jnp.zeros_like(j), product], [jnp.eye(n), jnp.zeros_like(j)]])
+        sign = 2 * unstable_projection(after(doubled.astype(x.dtype), done), wanted)
+        # [[0, R], [R^-1, 0]], R being the root of J J', if there is one.
+        root, back = sign[:n, n:], sign[n:, :n]
+        off = jnp.linalg.norm(root @ back - jnp.eye(n)) + jnp.linalg.norm(product @ back - root)
+        return off < 0.01
 
-def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Vector) -> Bool[Array, " n"]:
-    """Neurons of a threshold-linear network whose drive is zero up to rounding."""
-    terms = network.magnitude(x, i) + scale
-    if network.convention != "voltage":
-        terms = times(absolute(network.weights), terms) + jnp.abs(i) + jnp.abs(network.bias)
-    return jnp.abs(network.drive(x, i)) <= ROUNDING * jnp.finfo(x.dtype).eps * terms
+    single = (number == 1) & ~proven
+    return proven | skip_unless_any(single, compute, jnp.array(False))
 
 
 def is_near(x: Vector, point: Vector, scale: Vector) -> Flag:
@@ -170,7 +194,8 @@ def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vecto
     refines its rounding; a point outside the chamber, and not on its border, is not
     believed. Otherwise the residual must fall fourfold in the first step, as it does
     where Newton's method converges quadratically. In both cases every component must be
-    near, within 2 % of itself or 1e-4 of its scale, and the residual must be rounding.
+    near, within 2 % of itself or 1e-4 of its scale, and the residual must be rounding, by its terms
+    and by its values at the states next to it.
     """
 
     network = problem.network
@@ -189,4 +214,5 @@ def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vecto
         point = newton(newton(point))
     near = is_near(x, point, scale)
     exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))
+    exact &= ~jnp.any(is_resolved(network, point, i, scale))
     return point, genuine & near & exact & jnp.all(jnp.isfinite(point))

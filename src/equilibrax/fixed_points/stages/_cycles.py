@@ -3,9 +3,11 @@ r"""Limit cycles: does a trajectory return to where it was?
 From a point a on the trajectory, with velocity f_a, the section is the hyperplane
 f_a . (x - a) = 0. The trajectory crosses it again, in the same direction, once or
 more in each period. A crossing near a is a return. Two returns, the second after twice
-the time of the first, make a cycle, unless the distance from a keeps growing from one
-to the next as it does on a spiral towards a fixed point or away from it. Looser steps must leave
-the period alone: an orbit that passes a saddle closely lasts as long as errors let it.
+the time of the first, and both as near to a as the solver's errors allow, make a cycle if the
+orbit is still there some turns later: chaos leaves, and a torus or a spiral drifts away. Where it
+is farther off by then, looser steps must take it farther still, so that the drift is the solver's.
+And they must leave the period alone: an orbit that passes a saddle closely lasts as long as errors
+let it.
 """
 
 import equinox as eqx
@@ -16,13 +18,20 @@ from jaxtyping import Array, Bool, Float, Int
 from ...networks import is_map, is_threshold_linear
 from .._accuracy import (
     ALIKE,
+    AT_CORNERS,
     ATTEMPTS,
     AWAITED_SHARE,
     AWAITED_STEPS,
+    CONVERGING,
+    DRIFT,
+    ERRORS,
     EXACT_RETURN,
+    LATE_TURN,
     LEAD,
     LOOSER,
     MISSED,
+    MORE_ATTEMPTS,
+    NO_FARTHER,
     PERIODS_ALIKE,
     QUICK,
     RETURN,
@@ -33,7 +42,7 @@ from .._phases import Phase, tolerances_at
 from .._result import Outcome
 from .._speed import STEPS_PER_VISIT, watched_lanes
 from .._state import State, StopReason
-from ..stepping import Queue, StepperState, Tolerances, init, masked_step, run_lanes
+from ..stepping import Queue, StepperState, Tolerances, in_lanes, init, masked_step, run_lanes
 from ._map_cycles import find_map_periods
 from ._stage import Problem, Stage, steps_use_lapack
 
@@ -74,14 +83,28 @@ class Watch(eqx.Module):
     attempt: Int[Array, " lanes"]
     diameter: Float[Array, " lanes"]
     last_diameter: Float[Array, " lanes"]
-    returns: Float[Array, "2 lanes"]  # the times of the two returns after that at a
-    distances: Float[Array, "2 lanes"]  # and how far from a they were
+    last_distance: Float[Array, " lanes"]
+    returns: Float[Array, "3 lanes"]  # the times of the next two returns to a, and of a late one
+    distances: Float[Array, "3 lanes"]  # and how far from a they were
 
-    def closed(self, rtol: Float[Array, ""]) -> Bool[Array, " lanes"]:
-        """Whether two returns make a cycle."""
-        first, second = self.returns
-        near = self.distances[1] <= jnp.maximum(EXACT_RETURN * rtol, 1.5 * self.distances[0])
-        return (jnp.abs(second / first - 2) < TURNS_ALIKE) & near
+    @property
+    def early(self) -> Float[Array, " lanes"]:
+        """The larger distance of the first two returns."""
+        return jnp.max(self.distances[:2], axis=0)
+
+    def closes(self, rtol: Float[Array, ""], corners: bool) -> Bool[Array, " lanes"]:
+        """Whether the returns so far are those of a cycle, of dynamics with or without corners."""
+        turns = self.returns / self.returns[0]
+        due = jnp.asarray([1, 2, LATE_TURN], rtol.dtype)[:, None]
+        alike = jnp.abs(turns - due) < TURNS_ALIKE * due
+        early = (AT_CORNERS if corners else EXACT_RETURN) * rtol
+        late = jnp.maximum(EXACT_RETURN * rtol, NO_FARTHER * self.early)
+        near = self.distances <= jnp.stack([*2 * [early + 0 * late], late])
+        return jnp.all((alike & near) | ~jnp.isfinite(self.returns), axis=0)
+
+    def is_late(self, time: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:
+        """Whether the late return should have come by now."""
+        return time > (LATE_TURN + 0.5) * self.returns[0]
 
     def anew(self, again: Bool[Array, " lanes"]) -> "Watch":
         """With a new attempt, from the next step on, in these lanes."""
@@ -89,7 +112,8 @@ class Watch(eqx.Module):
             self.stepper, self.unit, self.start, self.normal, self.since,
             first_step=self.stepper.num_steps, turned=jnp.zeros_like(self.turned),
             attempt=self.attempt + 1, diameter=jnp.zeros_like(self.diameter),
-            last_diameter=self.diameter, returns=jnp.full_like(self.returns, jnp.inf),
+            last_diameter=self.diameter, last_distance=self.early,
+            returns=jnp.full_like(self.returns, jnp.inf),
             distances=jnp.full_like(self.distances, jnp.inf),
         )  # fmt: skip
         return jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, self)
@@ -101,31 +125,35 @@ def find_periods(problem: Problem, state: State, phase: Phase, queue: Queue) -> 
     tight = tolerances_at(problem.flow, 1, state.x.dtype)
 
     def look(k, carry):
-        period, queue = carry
+        period, before, queue = carry
         looser = jnp.where(k == 0, 1, jnp.asarray(LOOSER, state.x.dtype))
         rest = (tight.steady_rtol, tight.steady_atol)
         tolerances = Tolerances(looser * tight.rtol, looser * tight.atol, *rest)
-        found = periods_at(tolerances, problem, state, phase, queue)
+        found, early, late = periods_at(tolerances, problem, state, phase, queue)
         # One of them may have missed a turn or two.
         turns = jnp.maximum(found, period) / jnp.minimum(found, period)
         alike = (jnp.abs(turns - jnp.round(turns)) < PERIODS_ALIKE) & (turns < MISSED)
         # Loose steps over the corners of threshold-linear dynamics may find none, which says
         # nothing; on smooth ones it does.
         silent = (found == 0) & is_threshold_linear(problem.network)
-        kept = jnp.where(alike | silent, period, 0)
+        drifts = (before > 0) & ~silent & ~(late > ERRORS * before)
+        kept = jnp.where((alike | silent) & ~drifts, period, 0)
         period = jnp.where(k == 0, found, kept)
-        return period, Queue.where(period > 0)
+        far = late > jnp.maximum(DRIFT * early, EXACT_RETURN / 3 * tight.rtol)
+        return period, jnp.where(far & jnp.isfinite(late), late, 0), Queue.where(period > 0)
 
-    start = (jnp.zeros_like(state.period), queue)
+    start = (jnp.zeros_like(state.period), jnp.zeros_like(state.period), queue)
     return jax.lax.fori_loop(0, 2, look, start)[0]
 
 
 def periods_at(
     tolerances: Tolerances, problem: Problem, state: State, phase: Phase, queue: Queue
-) -> Float[Array, " m"]:
-    """The same by these tolerances alone."""
+) -> Float[Array, "3 m"]:
+    """The same by these tolerances alone; and the distances of the first returns and of the late
+    one, as shares of the diameter."""
     inputs, flow = problem.inputs, problem.flow
-    stepper = flow.stepper(problem.network)
+    stepper, lanewise = flow.stepper(problem.network), in_lanes(problem.network)
+    corners = is_threshold_linear(problem.network)
     awaited = AWAITED_STEPS * jnp.maximum(1.0, 1e-7 / tolerances.rtol) ** 0.2
 
     def load(period, rows) -> Watch:
@@ -133,11 +161,11 @@ def periods_at(
         x, i, scale = (a.at[rows].get(mode="clip") for a in (state.x, inputs, state.scale))
         lanes = init(stepper, x.T, i.T, scale.T, tolerances)
         zero, none = jnp.zeros_like(lanes.time), jnp.zeros_like(lanes.num_steps)
-        never = jnp.full((2, *zero.shape), jnp.inf, zero.dtype)
+        never = jnp.full((3, *zero.shape), jnp.inf, zero.dtype)
         return Watch(
             lanes, lanes.unit, start=lanes.x, normal=jnp.zeros_like(lanes.x),
             since=zero, first_step=none + LEAD, turned=none > 0, attempt=none, diameter=zero,
-            last_diameter=zero, returns=never, distances=never,
+            last_diameter=zero, last_distance=never[0], returns=never, distances=never,
         )  # fmt: skip
 
     def step(watch: Watch, running):
@@ -155,65 +183,85 @@ def periods_at(
         far = jnp.maximum(watch.diameter, _norm((new.x - start) / watch.unit))
         diameter = jnp.where(watched, far, watch.diameter)
 
-        # Does this step cross the section upwards? Each step is the cubic through its ends.
+        # Does this step cross the section upwards?
         def height(vectors):
             return jnp.sum(normal * vectors, axis=0)
 
         low, high = height(old.x - start), height(new.x - start)
         rise, climb = dt * height(before), dt * height(after)
 
-        def bisect(ends):
-            first, last = ends
-            middle = (first + last) / 2
-            below = hermite(middle, low, high, rise, climb) < 0
-            return jnp.where(below, middle, first), jnp.where(below, last, middle)
+        def find_crossing():
+            """Where the cubic through the step's ends crosses it, by a step that ends there, and on
+            along the velocity."""
+
+            def bisect(_, ends):
+                first, last = ends
+                middle = (first + last) / 2
+                below = hermite(middle, low, high, rise, climb) < 0
+                return jnp.where(below, middle, first), jnp.where(below, last, middle)
+
+            ends = (jnp.zeros_like(dt), jnp.ones_like(dt))
+            part = sum(jax.lax.fori_loop(0, 20, bisect, ends)) / 2 * dt
+            sizes = tolerances.of_steps(old.scale)
+            place = stepper.step(old.x, old.i, part, old.memory, sizes)[0]
+            velocity = lanewise.vector_field(jnp.zeros((), place.dtype), place, old.i)
+            left = height(start - place) / height(velocity)
+            return place + left * velocity, part + left
 
         crossing = watched & (low < 0) & (high >= 0)
-        ends = (jnp.zeros_like(dt), jnp.ones_like(dt))
         # No lane is spared by a `cond`, but most steps of a few lanes are.
-        first, last = jax.lax.cond(
-            jnp.any(crossing),
-            lambda ends: jax.lax.fori_loop(0, 20, lambda _, ends: bisect(ends), ends),
-            lambda ends: ends,
-            ends,
-        )
-        share = (first + last) / 2
-        place = hermite(share, old.x, new.x, dt * before, dt * after)
-        time = old.time + share * dt - since
+        place, part = jax.lax.cond(jnp.any(crossing), find_crossing, lambda: (new.x, dt))
+        time = old.time + part - since
         distance = _norm((place - start) / watch.unit) / diameter
         near = crossing & (distance <= RETURN)
         known = jnp.isfinite(watch.returns)
-        arrived = jnp.stack([near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0])])
+        late = time > (LATE_TURN - 0.5) * watch.returns[0]
+        arrived = jnp.stack([
+            near & ~known[0], near & ~known[1] & (time > 1.5 * watch.returns[0]),
+            near & known[1] & ~known[2] & late,
+        ])  # fmt: skip
         watch = Watch(
             new, watch.unit, start, normal, since, watch.first_step,
             turned=watch.turned | (watched & (climb < 0)),
             attempt=watch.attempt, diameter=diameter, last_diameter=watch.last_diameter,
+            last_distance=watch.last_distance,
             returns=jnp.where(arrived, time, watch.returns),
             distances=jnp.where(arrived, distance, watch.distances),
         )  # fmt: skip
 
-        returned, closed = jnp.isfinite(watch.returns[1]), watch.closed(tolerances.rtol)
+        _, returned, whole = jnp.isfinite(watch.returns)
+        overdue = ~whole & watch.is_late(new.time - since)
+        left = returned & (overdue | ~watch.closes(tolerances.rtol, corners))
         alike = jnp.abs(diameter - watch.last_diameter) < ALIKE * diameter
-        again = returned & ~closed & (watch.attempt < ATTEMPTS) & (alike | (watch.attempt == 0))
+        converging = watch.early < CONVERGING * watch.last_distance
+        attempts = jnp.where(converging, MORE_ATTEMPTS, ATTEMPTS)
+        again = left & (watch.attempt < attempts) & (alike | (watch.attempt == 0))
         watch = watch.anew(again)
         waited = new.num_steps - watch.first_step
-        patient = waited < jnp.where(watch.turned, 1, UNTURNED) * awaited
+        # For the late return as long in proportion.
+        turns = jnp.where(returned & ~again, LATE_TURN / 2, 1)
+        patient = waited < jnp.where(watch.turned, turns, UNTURNED) * awaited
         # In the end, long periods and many steps a turn are waited for, too.
         early = new.time - since < AWAITED_SHARE * phase.t1
         patient |= phase.final & early & (waited < flow.max_steps)
-        return watch, running & patient & (again | ~returned)
+        return watch, running & patient & (again | ~(left | whole))
 
     def advance(watch, running):
         return jax.lax.fori_loop(0, STEPS_PER_VISIT, lambda _, c: step(*c), (watch, running))
 
     def store(period, rows, watch: Watch):
         rest = _norm(tolerances.at_rest(watch.start, watch.stepper.scale) / watch.unit)
-        cycle = (watch.diameter > 10 * rest) & watch.closed(tolerances.rtol)
-        found = jnp.where(cycle, watch.returns[1] / 2, 0)
-        return period.at[rows].set(found, mode="drop")
+        # Where time ran out before, the late return is missing.
+        time = watch.stepper.time - watch.since
+        there = jnp.isfinite(watch.returns[2]) | ~watch.is_late(time)
+        cycle = jnp.isfinite(watch.returns[1]) & watch.closes(tolerances.rtol, corners) & there
+        found = jnp.where(cycle & (watch.diameter > 10 * rest), watch.returns[1] / 2, 0)
+        columns = jnp.stack([found, watch.early, watch.distances[2]])
+        return period.at[:, rows].set(columns, mode="drop")
 
     lanes = watched_lanes(flow.num_lanes(problem.network, len(inputs)))
-    return run_lanes(queue, lanes, load, advance, store, jnp.zeros_like(state.period))
+    nothing = jnp.zeros((3, len(state.period)), state.period.dtype)
+    return run_lanes(queue, lanes, load, advance, store, nothing)
 
 
 def _norm(lanes: Float[Array, "n lanes"]) -> Float[Array, " lanes"]:

@@ -4,7 +4,8 @@ Let x_1, x_2, ... follow a state x_0. The period is the smallest k with x_k = x_
 of each component's size, as long as x_2k, x_3k and x_4k are x_0 as well, and the orbit attracts: in
 each turn a deviation d, carried along by d <- dF/dx d, shrinks by a factor mu < 1. A chaotic orbit
 that comes back by chance fails both. So may one that spirals slowly into a fixed point: the cycle
-is |x_k - x_0| / (1 - mu) from x_0, which must be far less than its own diameter.
+is |x_k - x_0| / (1 - mu) from x_0, which must be far less than its own diameter. So may one that
+alternates on its way to a shorter cycle: the orbit must not come near x_0 after a part of k steps.
 """
 
 import jax
@@ -47,25 +48,31 @@ def find_map_periods(problem: Problem, state: State, queue: Queue) -> Float[Arra
             return jnp.max(jnp.abs(there - x) / close, axis=1)
 
         def follow(k, carry):
-            there, d, growth, diameter, off = carry
+            there, d, growth, diameter, off, nearest = carry
             there, d = jax.jvp(lambda x: step(x, i), (there,), (d,))
             size = jnp.sqrt(jnp.sum(jnp.square(d), axis=1))
             due = (k + 1) % jnp.maximum(period, 1) == 0
-            within = k < TURNS * period
-            growth = growth + jnp.where(within, jnp.log(size), 0)
+            within, part = k < TURNS * period, (k + 1 < period) & (period % (k + 1) == 0)
+            # In the turns after these, when the deviation points where it shrinks least.
+            counts = ~within & (k < 2 * TURNS * period)
+            growth = growth + jnp.where(counts, jnp.log(size), 0)
             d = d / jnp.where(size > 0, size, 1)[:, None]
-            far = jnp.where(within, distance(there), 0)
-            return there, d, growth, jnp.maximum(diameter, far), jnp.where(due, far, 0) + off
+            off_now = distance(there)
+            nearest = jnp.where(part, jnp.minimum(nearest, off_now), nearest)
+            far = jnp.where(within, off_now, 0)
+            diameter, off = jnp.maximum(diameter, far), jnp.where(due, far, 0) + off
+            return there, d, growth, diameter, off, nearest
 
         d = jax.random.normal(jax.random.key(0), x.shape, x.dtype)
         d = d / jnp.linalg.norm(d, axis=1, keepdims=True)
         zero = jnp.zeros(len(x), x.dtype)
-        longest = TURNS * jnp.max(jnp.where(valid, period, 0))
-        start = (x, d, zero, zero, zero)
-        _, _, growth, diameter, off = jax.lax.fori_loop(0, longest, follow, start)
+        longest = 2 * TURNS * jnp.max(jnp.where(valid, period, 0))
+        start = (x, d, zero, zero, zero, zero + jnp.inf)
+        _, _, growth, diameter, off, nearest = jax.lax.fori_loop(0, longest, follow, start)
         # Distances are in units of what rounding may leave; a period of one is a fixed point.
         shrinks = -jnp.expm1(growth / TURNS)
         near = (off / TURNS + 1 / RETURNED) / shrinks < NEARNESS * diameter
+        near &= nearest > NEARNESS * diameter
         cycle = (period > 1) & (shrinks > 0) & (off <= TURNS) & near
         return jnp.where(cycle, period, 0).astype(x.dtype)
 

@@ -41,5 +41,6 @@ def followed(
     half, then = jnp.where(midway, doublings, half), jnp.where(midway, time, then)
     lately, before = (time - then) * (half - first), (then - since) * (doublings - half)
     steady = (doublings >= 2 * DOUBLINGS) & (lately <= NO_SLOWER * before)
-    escaped = steady | (size > float(jnp.finfo(size.dtype).max) ** 0.75)
+    largest = jnp.maximum(float(jnp.finfo(size.dtype).max) ** 0.75, divergence * extent)
+    escaped = steady | (size > largest)
     return [extent, first, since, half, then], escaped

@@ -1,0 +1,52 @@
+"""What rounding may hide: of a sum, of a threshold, of a zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from .._types import Scalar, Vector
+from ..networks import AbstractDynamics, RateNetwork, absolute, is_threshold_linear, times
+from ._accuracy import NEIGHBOURS, RESOLVED, ROUNDING
+
+
+def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Vector:
+    """What rounding alone may leave of each component of `drift`, to a generous factor."""
+    return ROUNDING * jnp.finfo(x.dtype).eps * (network.magnitude(x, i) + scale)
+
+
+def residual(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> Scalar:
+    """The largest |tau_j dx_j/dt| at x, in units of its rounding."""
+    unit = rounding(network, x, i, scale)
+    return jnp.max(jnp.abs(network.drift(x, i)) / jnp.where(unit > 0, unit, 1))
+
+
+def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Vector) -> Bool[Array, " n"]:
+    """Neurons of a threshold-linear network whose drive is zero up to rounding."""
+    terms = network.magnitude(x, i) + scale
+    if network.convention != "voltage":
+        terms = times(absolute(network.weights), terms) + jnp.abs(i) + jnp.abs(network.bias)
+    return jnp.abs(network.drive(x, i)) <= ROUNDING * jnp.finfo(x.dtype).eps * terms
+
+
+def neighbours(x: Vector, unit: Array) -> list[Vector]:
+    """States some roundings of these sizes away from x, to either side."""
+    signs = np.sign(np.random.default_rng(3).normal(size=(NEIGHBOURS, x.size)))
+    step = 2 * float(jnp.finfo(x.dtype).eps) * unit
+    return [x + sign * step for sign in (*signs, *-signs)]
+
+
+def is_resolved(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Bool[Array, " n"]:
+    """Components of dx/dt that are not zero at x nor some roundings of x or the scale away, where
+    they are nearly the same.
+
+    The terms of a function are not known, and what they leave of each other may be far more than
+    rounding: at a ghost of two fixed points, or of a phase that drifts. Threshold-linear networks
+    have a point in every chamber instead, and need no such test.
+    """
+    if is_threshold_linear(network):
+        return jnp.zeros(x.shape, bool)
+    here = network.drift(x, i)
+    around = jnp.stack(neighbours(x, jnp.maximum(jnp.abs(x), scale)))
+    change = jnp.abs(jax.vmap(lambda x: network.drift(x, i))(around) - here)
+    return jnp.abs(here) > RESOLVED * jnp.max(change, axis=0)
