@@ -175,7 +175,7 @@ ADVERSARIES = {
         Outcome.NOT_SETTLED, "dx/dt is 0.001 at least", method=Flow(t1=2e3),
     ),
     "beside-a-saddle-off-zero": Adversary(
-        lambda dtype: lambda t, x, i: 0.1 * ((x - 1) - (x - 1) ** 3), [(1 + 2e-6,)],
+        lambda dtype: lambda t, x, i: 0.1 * ((x - 1) - (x - 1) ** 3), [(1 + 4e-6,)],
         {np.float32: Outcome.NOT_SETTLED, np.float64: Outcome.STABLE},
         "goes to 2; in single precision slower than its tolerances", method=Flow(t1=1e3),
     ),

@@ -30,7 +30,9 @@ NETWORKS = {
     "ragged": (lambda: eqb.RateNetwork([[1.0], [1.0, 2.0]]), "`weights` must be a rectangular array"),
     "nan weight": (lambda: eqb.RateNetwork(EYE * np.nan), "`weights` must be finite, but holds nan at index (0, 0)"),
     "infinite weight": (lambda: eqb.RateNetwork(np.asarray([[0, np.inf], [0, 0]])), "index (0, 1)"),
-    "integers": (lambda: eqb.RateNetwork(np.eye(2, dtype=int)), "`weights` must have dtype float32 or float64, but has dtype int64"),
+    "integers": (lambda: eqb.RateNetwork(np.eye(2, dtype=int)), "`weights` must have dtype float32 or float64, but has dtype int64; `.astype(float)` gives it one"),
+    "a list of bools": (lambda: eqb.RateNetwork([[True, False], [False, True]]), "`weights` must have dtype float32 or float64, but has dtype bool"),
+    "no result": (lambda: eqb.figures.spectrum(find(np.zeros((1, 2)))), "`near` must be what linearise, find_slow_points or find_cycles returns, but is FixedPoints"),
     "complex": (lambda: eqb.RateNetwork(EYE * 1j), "has dtype complex128"),
     "sparse": (lambda: eqb.find_fixed_points(NET, sparse.BCOO.fromdense(jnp.asarray(EYE))), "`inputs` must be a dense array; `.todense()` makes it one (only `weights` may be sparse), but is sparse, a BCOO"),
     "half precision": (lambda: eqb.RateNetwork(EYE.astype(np.float16)), "has dtype float16"),
@@ -141,3 +143,13 @@ def test_good_arguments_are_not_refused():
     eqb.Flow(solver=diffrax.Heun(), rtol=1e-3, t1=10, max_steps=np.int64(5))
     eqb.UniformCube(np.zeros(2), np.ones(2)).check(2)
     eqb.train(MODEL, PAIRS, steps=1, batch_size=1, optimizer=optax.sgd(0.1), key=KEY)
+
+
+def test_lists_of_whole_or_traced_numbers_are_arrays():
+    np.testing.assert_array_equal(find([1, 2]).state, find([1.0, 2.0]).state)
+
+    def rate(w):
+        return eqb.find_fixed_points(eqb.RateNetwork([[w, -1], [-1, 0.0]]), [2, 1.0]).rates[0]
+
+    # x1 = w x1 + 2 where the second neuron is silent.
+    assert float(jax.grad(rate)(0.5)) == pytest.approx(2 / 0.5**2)

@@ -318,6 +318,8 @@ def test_pytorch_cells_answer_alike_and_stay_at_our_points(tmp_path, kind):
     layer = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}[kind](3, 8)
     save_file(layer.state_dict(), tmp_path / "cell.safetensors")
     step = eqb.load_cell(tmp_path / "cell.safetensors", kind)
+    same = eqb.load_cell(layer.state_dict(), kind)
+    assert eqx.tree_equal(jax.tree.leaves(step), jax.tree.leaves(same))
     inputs = jr.normal(jr.key(1), (5, 3), jnp.float32)
     found = eqb.find_fixed_points(step, inputs)
     assert found.stable.all()
@@ -329,3 +331,23 @@ def test_pytorch_cells_answer_alike_and_stay_at_our_points(tmp_path, kind):
             out, hidden = layer(i[None], hidden if kind == "lstm" else hidden[0])
             hidden = hidden if kind == "lstm" else (hidden,)
     np.testing.assert_allclose(out[0].numpy(), found.rates, rtol=0, atol=1e-6)
+
+
+def test_cells_of_several_layers_or_directions_are_chosen_or_refused():
+    rng = np.random.default_rng(0)
+
+    def layer(k, width):
+        shapes = {f"weight_ih_l{k}": (6, width), f"weight_hh_l{k}": (6, 2)}
+        return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+    both = layer(0, 3) | layer(1, 2)
+    with pytest.raises(ValueError, match="`layer` must be chosen among 2 layers"):
+        eqb.load_cell(both, "gru")
+    assert [eqb.load_cell(both, "gru", layer=k).num_inputs for k in (0, 1)] == [3, 2]
+    backwards = layer(0, 3) | {"weight_ih_l0_reverse": both["weight_ih_l0"]}
+    with pytest.raises(ValueError, match="must hold cells of one direction"):
+        eqb.load_cell(backwards, "gru")
+    inner = {f"rnn.{name}": array for name, array in layer(0, 3).items()}
+    with pytest.raises(ValueError, match=r"; prefix='rnn\.' chooses one"):
+        eqb.load_cell(inner, "gru")
+    assert eqb.load_cell(inner, "gru", prefix="rnn.").num_inputs == 3

@@ -54,7 +54,8 @@ def is_concrete(value: Any) -> bool:
 
 
 def floating(name: str, value: Any) -> Array:
-    """Return `value` as a float32 or float64 array; Python numbers get JAX's default dtype.
+    """Return `value` as a float32 or float64 array; Python numbers, and lists of them, get JAX's
+    default dtype.
 
     **Raises:** `TypeError` for integer, boolean, complex, half-precision or
     object arrays, which would silently change the precision of a solve.
@@ -66,20 +67,32 @@ def floating(name: str, value: Any) -> Array:
     if hasattr(value, "todense"):
         must = "be a dense array; `.todense()` makes it one (only `weights` may be sparse)"
         fail(name, must, f"is sparse, a {type(value).__name__}", TypeError)
+    if hasattr(value, "detach"):
+        fail(name, "be an array: pass `.detach().numpy()`", "is PyTorch's tensor", TypeError)
     if not hasattr(value, "dtype"):
+        leaves = jax.tree.leaves(value)
+        # Numbers of a list may be traced, as in `[[w, -1.0], [-1.0, w]]` under `jax.grad`.
+        library = np if all_concrete(leaves) else jnp
         try:
-            value = np.asarray(value)
+            value = library.asarray(value)
         except ValueError as error:
             fail(name, "be a rectangular array of floats", str(error))
+        whole = all(isinstance(leaf, (int, float)) and leaf is not True for leaf in leaves)
+        if value.dtype.kind == "i" and whole:
+            value = value.astype(float)
     if value.dtype not in (np.float32, np.float64):
-        fail(
-            name,
-            "have dtype float32 or float64",
-            f"has dtype {value.dtype}",
-            TypeError,
-        )
+        but = f"has dtype {value.dtype}"
+        if value.dtype.kind in "iu":
+            but += "; `.astype(float)` gives it one"
+        fail(name, "have dtype float32 or float64", but, TypeError)
     # Not by `asarray`, which compiles a program for each shape.
     return value if isinstance(value, jax.Array) else jax.device_put(value)
+
+
+def returned_by(name: str, value: Any, kinds: Any, makers: str) -> None:
+    """Require a result of one of these functions."""
+    if not isinstance(value, kinds):
+        fail(name, f"be what {makers} returns", f"is {type(value).__name__}", TypeError)
 
 
 def scalar(name: str, value: Any) -> Array:

@@ -234,6 +234,21 @@ class Evaluation(eqx.Module):
     num_inputs: int
     standard_error: Any = None
 
+    def describe(self) -> str:
+        """The numbers that are there, a line for each."""
+        lines = [
+            f"test inputs        {self.num_inputs}",
+            f"normalised error   {float(self.normalised_error):.4f}",
+        ]
+        if not np.isnan(float(self.winner_agreement)):
+            lines.append(f"winner agreement   {float(self.winner_agreement):.4f}")
+        if not np.isnan(float(self.switch)):
+            lines.append(f"switch             {float(self.switch):.4f}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.describe()
+
 
 def evaluate(model, samples: Samples) -> Evaluation:
     """Compare a model with the recurrent network's stable fixed points.

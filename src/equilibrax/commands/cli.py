@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zipfile import BadZipFile
@@ -131,7 +132,12 @@ class FromFile:
     def build(self, key) -> RateNetwork:
         """Build the network."""
         del key
-        weights = np.load(self.path, allow_pickle=False)
+        try:
+            weights = np.load(self.path, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{self.path} is no .npy file of one matrix: {error}") from error
+        if not isinstance(weights, np.ndarray):
+            raise ValueError(f"{self.path} is an archive, and no .npy file of one matrix")
         return RateNetwork(weights, self.bias, self.tau, convention=self.convention)
 
 
@@ -416,7 +422,7 @@ class Train:
             batch_size=self.batch_size,
             progress=True,
         )
-        report, size = _describe(fitted.evaluation), fitted.model.hidden_size
+        report, size = fitted.evaluation.describe(), fitted.model.hidden_size
         if float(fitted.evaluation.normalised_error) > LARGE_ERROR:
             report += f"\nmore hidden units lower the error most: --hidden {4 * size}; then --steps"
         return fitted.model, report
@@ -456,7 +462,7 @@ class Evaluate:
     def run(self) -> None:
         """Print the evaluation."""
         (model, about), store = read_model(self.model), open_samples(self.samples)
-        print(_describe(evaluate(model, store[:])))
+        print(evaluate(model, store[:]).describe())
         if about.get("trained_on") == _first_inputs(store):
             print("these are the samples that it was trained on: it does less well on others")
 
@@ -575,21 +581,12 @@ def _first_inputs(store: SampleStore) -> str:
     return digest_of(np.ascontiguousarray(store[:8].inputs))
 
 
-def _describe(found) -> str:
-    lines = [
-        f"test inputs        {found.num_inputs}",
-        f"normalised error   {float(found.normalised_error):.4f}",
-    ]
-    if not np.isnan(float(found.winner_agreement)):
-        lines.append(f"winner agreement   {float(found.winner_agreement):.4f}")
-    if not np.isnan(float(found.switch)):
-        lines.append(f"switch             {float(found.switch):.4f}")
-    return "\n".join(lines)
-
-
 def parse(args: list[str] | None) -> Command:
     """Parse the arguments; a mistake is reported in one line, with exit code 2."""
     words = sys.argv[1:] if args is None else args
+    if words == ["--version"]:
+        print(f"equilibrax {version('equilibrax')}")
+        sys.exit()
     name = words[0] if words else ""
     kind = COMMANDS.get(name)
     prog = "equilibrax" if kind is None else f"equilibrax {name}"

@@ -119,8 +119,6 @@ def verdict_html(found: FixedPoints) -> str:
         lines.append(
             f"<b>Certified</b> at t = {float(found.time):.3g}: from there on the trajectory is "
             "proven to converge to this very point."
-            if kind == Outcome.STABLE
-            else f"<b>Proven</b> at t = {float(found.time):.3g}."
         )
     else:
         lines.append(f"Not certified; followed until t = {float(found.time):.3g}.")

@@ -52,6 +52,7 @@ def slow_points(
     # > ['4 STABLE', '5 SADDLE']
     ```
     """
+    _checks.returned_by("points", points, SlowPoints, "find_slow_points")
     state = np.asarray(points.state)
     if not len(state) or state.shape[1] < 2:
         _checks.fail("points", "hold points of two components or more", f"has shape {state.shape}")
@@ -107,6 +108,8 @@ def spectrum(near: Any, *, iterated: bool = False, ax: Axes | None = None) -> Ax
 
     **Returns:** the axes.
 
+    **Raises:** `TypeError` for anything else.
+
     **Example:**
 
     ```python
@@ -117,6 +120,8 @@ def spectrum(near: Any, *, iterated: bool = False, ax: Axes | None = None) -> Ax
     # > Re
     ```
     """
+    makers = "linearise, find_slow_points or find_cycles"
+    _checks.returned_by("near", near, Linearisation | SlowPoints | Cycles, makers)
     iterated |= isinstance(near, Cycles)
     values: Any = np.ravel(near.multipliers if isinstance(near, Cycles) else near.eigenvalues)
     values = values[np.isfinite(values)]

@@ -105,6 +105,7 @@ def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | N
     # > 2 stable points
     ```
     """
+    _checks.returned_by("basins", basins, Basins, "basins")
     ax = axes_of(ax, (5.4, 3.8))
     first, second = components
     across, up = (np.asarray(basins.x0[..., k]) for k in components)
@@ -155,6 +156,7 @@ def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axe
     # > ['stable', 'unstable', 'fold', 'hopf']
     ```
     """
+    _checks.returned_by("branch", branch, Branch, "follow_branch")
     ax = axes_of(ax, (5.4, 3.6))
     p, x = np.asarray(branch.parameter), np.asarray(branch.state[:, component])
     stable = np.asarray(branch.stable)

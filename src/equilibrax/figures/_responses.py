@@ -120,9 +120,8 @@ def outcomes(found: FixedPoints | Samples | SampleStore, *, ax: Axes | None = No
     # > ['STABLE', 'MARGINAL', 'UNSTABLE', 'OSCILLATING']
     ```
     """
-    if not isinstance(found, FixedPoints | Samples | SampleStore):
-        must = "be what find_fixed_points, sample_fixed_points or sample_to_store returns"
-        _checks.fail("found", must, f"is {type(found).__name__}", TypeError)
+    makers = "find_fixed_points, sample_fixed_points or sample_to_store"
+    _checks.returned_by("found", found, FixedPoints | Samples | SampleStore, makers)
     counts = np.asarray([found.counts[kind] for kind in Outcome])
     total = int(counts.sum())
     if not total:

@@ -30,9 +30,10 @@ NEIGHBOURS = 6
 RESOLVED = 4.0
 """A velocity is not zero where it is so many times as large as it changes from x to these."""
 
-HELD = 4.0
+HELD, AMPLIFIED = 8.0, 0.25
 """How far a trajectory at rest on a saddle may be off its stable manifold, in units of what these
-are: farther off, it is about to leave."""
+are, as far as they have grown since its start: at most by this power of the inverse rounding unit.
+Farther off, it did not start on it, and is about to leave."""
 
 QUICK = 0.05
 """Speed, as a share of the state's size, below which a cycle is sought only at the end: slower

@@ -27,17 +27,17 @@ def find_fixed_points(
     r"""Settle each input: follow its trajectory from `x0` and say how it ended.
 
     The fixed point $x^*$ is the one that the trajectory of $\tau \dot x = F(x, i)$
-    reaches, not any root of F. The state returned is polished to rounding by Newton's
-    method, the residual is recomputed there, and the eigenvalues of the Jacobian decide
-    on stability.
+    reaches, not any root of F. The state returned is exact to rounding, the residual is recomputed
+    there, and stability is proven, probed, or decided by the Jacobian's spectrum: `evidence` says
+    which.
 
     **Arguments:**
 
     - `network`: a `RateNetwork` of n neurons; other `AbstractDynamics`; or a function of (t, x, i)
       that gives dx/dt, with time constants of 1 and as many components as `x0` has, or else
       the inputs. A new function is a new program to compile: define it once.
-    - `inputs`: shape `(..., n)` for a `RateNetwork`, `(..., k)` for others; `(5,)` gives results
-      of shape `()`, `(100, 5)` of shape `(100,)`, `(0, 5)` of shape `(0,)`.
+    - `inputs`: shape `(..., n)` for a `RateNetwork` without `input_weights`, `(..., k)` for others;
+      `(5,)` gives results of shape `()`, `(100, 5)` of shape `(100,)`, `(0, 5)` of shape `(0,)`.
     - `x0`: initial states, any shape that broadcasts to `(..., n)`; zeros if absent.
     - `method`: a `Flow`; `Flow()` if absent.
     - `throw`: raise unless every input reached a stable fixed point.

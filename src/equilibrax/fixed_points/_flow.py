@@ -37,12 +37,14 @@ class Flow(eqx.Module):
     r"""Follow each input's trajectory with a Diffrax solver.
 
     A trajectory is followed in phases: to a twentieth of `t1` (a tenth, if n > 8 or the network is
-    not threshold-linear; a fifth, if n > 128), to a fifth, to the end, and then with tighter and
-    tighter tolerances. In each it stops at the first step after which one of these holds:
+    not threshold-linear; a fifth, if n > 128 or weights have low rank), to a fifth, to the end, and
+    then with tighter and tighter tolerances. In each it stops at the first step after which one of
+    these holds:
 
     - *settling*: |tau_j dx_j/dt| is for every j below 0.7 of the distance to the nearest threshold
       in the first phase, a tenth in the second, a hundredth in the third (threshold-linear
-      networks; a thirtieth, a 300th and never, if n > 8; a 20th, a 100th and never, if n > 128).
+      networks; a thirtieth, a 300th and never, if n > 8; a 20th, a 100th and never, if n > 128
+      or of low rank).
       If convergence is then proven, or a probe speaks for it, the trajectory has ended; otherwise
       it goes on in the next phase;
     - *resting*: |tau_j dx_j/dt| <= `steady_atol` s_j + `steady_rtol` |x_j| for every j. The

@@ -35,6 +35,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _checks
+from .._devices import put
 from ..networks import AbstractDynamics, is_map, is_structured
 from ._jacobian import solve_jacobian
 from ._linalg import eigenvectors, exactly, inverse
@@ -90,9 +91,7 @@ def with_derivatives(
     # On one device: those of a CPU would call LAPACK at the same time.
     homes = jax.tree.map(lambda a: a.sharding, found)
     home = min(found.outcome.devices(), key=lambda device: device.id)
-    network, inputs, found = jax.tree.map(
-        lambda a: jax.device_put(a, home) if eqx.is_array(a) else a, (network, inputs, found)
-    )
+    network, inputs, found = put((network, inputs, found), home)
     return jax.tree.map(jax.device_put, attach_derivatives(network, inputs, found), homes)
 
 

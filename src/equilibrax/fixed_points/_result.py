@@ -22,7 +22,7 @@ class Outcome(enum.IntEnum):
     | `MARGINAL`    | yes     | ~ 0      | at rest, but neither stable nor unstable       |
     | `UNSTABLE`    | yes     | > 0      | came to rest on an unstable fixed point        |
     | `OSCILLATING` | no      | any      | returns to where it was, after `period`        |
-    | `DIVERGED`    | no      | any      | left the divergence bound                      |
+    | `DIVERGED`    | no      | any      | grows, and does not slow down                  |
     | `NOT_SETTLED` | no      | any      | ran out of time or steps                       |
     | `INVALID`     | -       | -        | input, start, network or field was not finite  |
 
@@ -56,16 +56,16 @@ _MESSAGES = {
     Outcome.STABLE: "The trajectory reached a stable fixed point.",
     Outcome.MARGINAL: (
         "The trajectory came to rest where the Jacobian's leading eigenvalue is zero within "
-        "tolerance. Look for a continuum of fixed points, a conserved sum (leave one component "
-        "out and pass the sum as an input) or a bifurcation; float64 tells smaller abscissae "
-        "from zero."
+        "tolerance, or on thresholds where spectra do not decide. Look for a continuum of fixed "
+        "points, a conserved sum (leave one component out and pass the sum as an input), a "
+        "bifurcation or a blank input; float64 tells smaller abscissae from zero."
     ),
     Outcome.UNSTABLE: (
         "The trajectory came to rest on an unstable fixed point, as from a start on a "
         "symmetry axis. Start elsewhere with `x0` to leave it."
     ),
     Outcome.OSCILLATING: (
-        "The trajectory returns to where it was: a limit cycle, whose length is `period`. "
+        "The trajectory returns to where it was: a closed orbit, of length `period`. "
         "There is no fixed point to report; weaken the delayed or rotating feedback."
     ),
     Outcome.DIVERGED: (

@@ -118,10 +118,10 @@ def from_cell(cell: Any) -> AbstractMap:
 
 
 def load_cell(
-    path: str | Path,
+    path: str | Path | Mapping[str, Any],
     kind: CellKind,
     *,
-    layer: int = 0,
+    layer: int | None = None,
     prefix: str = "",
     activation: Callable[[Array], Array] = jnp.tanh,
 ) -> AbstractMap:
@@ -134,16 +134,18 @@ def load_cell(
     **Arguments:**
 
     - `path`: a safetensors file with `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, or
-      `weight_ih_l0` and so on; biases may be missing.
+      `weight_ih_l0` and so on; biases may be missing. Or these arrays by name, as PyTorch's
+      `state_dict()` gives them.
     - `kind`: `"gru"`, `"lstm"` or `"rnn"`.
-    - `layer`: which layer's, where names end in the layer.
+    - `layer`: which layer's, where there are several.
     - `prefix`: what the names begin with in the state of a larger module, such as `"rnn."`.
     - `activation`: that of an `"rnn"`, `jnp.tanh` or `jax.nn.relu`.
 
     **Returns:** an `AbstractMap`, as from `from_cell`.
 
-    **Raises:** `ValueError` for a file without these names, with others, or with arrays of shapes
-    that do not fit each other or the kind; `OSError` for a file that cannot be read.
+    **Raises:** `ValueError` for a file without these names, of several layers where none is chosen,
+    of both directions, or with arrays of shapes that do not fit each other or the kind; `OSError`
+    for a file that cannot be read.
 
     **Example:**
 
@@ -160,7 +162,7 @@ def load_cell(
     if kind not in get_args(CellKind):
         must = "be one of " + ", ".join(map(repr, get_args(CellKind)))
         _checks.fail("kind", must, f"is {kind!r}", page=PAGE)
-    parts = _parts_of(Path(path), layer, prefix)
+    parts = _parts_of(path, layer, prefix)
     gates = {"gru": 3, "lstm": 4, "rnn": 1}[kind]
     w_ih, w_hh = parts["weight_ih"], parts["weight_hh"]
     n = w_hh.shape[-1]
@@ -185,17 +187,35 @@ def load_cell(
     return from_cell(eqx.tree_at(lambda cell: [getattr(cell, name) for name in new], cell, arrays))
 
 
-def _parts_of(path: Path, layer: int, prefix: str) -> Mapping[str, np.ndarray]:
-    """The arrays of one cell, by their names in PyTorch's cells."""
+def _held_in(path: Any) -> dict[str, np.ndarray]:
+    """All arrays by name, of a file or a mapping."""
+    if isinstance(path, Mapping):
+        return {name: np.asarray(array) for name, array in path.items()}
     with extra("stores", "a safetensors file"):
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
     try:
-        held = load_file(path)
+        return load_file(Path(path))
     except SafetensorError as error:
-        _checks.fail("path", "be a safetensors file", f"is none: {path}: {error}", page=PAGE)
+        must = (
+            "be a safetensors file, as safetensors.torch.save_file(rnn.state_dict(), path) writes"
+        )
+        _checks.fail("path", must, f"is none: {path}: {error}", page=PAGE)
+
+
+def _parts_of(path: Any, layer: int | None, prefix: str) -> Mapping[str, np.ndarray]:
+    """The arrays of one cell, by their names in PyTorch's cells."""
+    held = _held_in(path)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    if any(name.startswith(prefix) and name.endswith("_reverse") for name in held):
+        must = "hold cells of one direction, since a state that is read backwards settles nowhere"
+        _checks.fail("path", must, "holds both directions", page=PAGE)
+    layers = {name for name in held if name.startswith(f"{prefix}weight_hh_l")}
+    if layer is None and len(layers) > 1:
+        must = f"be chosen among {len(layers)} layers, each of which is a cell of its own"
+        _checks.fail("layer", must, "is absent", page=PAGE)
+    layer = 0 if layer is None else layer
     for ending in (f"_l{layer}", ""):
         parts = {name: held.get(f"{prefix}{name}{ending}") for name in names}
         if parts["weight_ih"] is not None and parts["weight_hh"] is not None:
@@ -203,5 +223,10 @@ def _parts_of(path: Path, layer: int, prefix: str) -> Mapping[str, np.ndarray]:
             for name, part in found.items():
                 _checks.finite(name, _checks.floating(name, part))
             return found
-    must = f"hold {prefix}weight_ih_l{layer} and {prefix}weight_hh_l{layer}, or the same without _l"
-    _checks.fail("path", must, f"holds {', '.join(sorted(held)) or 'nothing'}", page=PAGE)
+    must = f"hold {prefix}weight_ih_l{layer} and {prefix}weight_hh_l{layer}, or the same without "
+    must += f"_l{layer}"
+    but = f"holds {', '.join(sorted(held)) or 'nothing'}"
+    inner = sorted(name for name in held if "weight_ih" in name)
+    if inner:
+        but += f"; prefix={inner[0].split('weight_ih')[0]!r} chooses one"
+    _checks.fail("path", must, but, page=PAGE)

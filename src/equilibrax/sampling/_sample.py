@@ -87,6 +87,9 @@ class Samples(eqx.Module):
         """The counts in one line."""
         return f"{self.drawn} inputs: {in_words(self.counts)}"
 
+    def __str__(self) -> str:
+        return f"Samples: {len(self)} held of {self.describe()}"
+
 
 def sample_fixed_points(
     network: AbstractDynamics,

@@ -26,7 +26,8 @@ class DamagedShard(ValueError):
 
     def __init__(self, path: Path, why: object):
         self.path = path
-        remedy = "the same command with --repair (repair=True) makes it again"
+        again = f"`equilibrax sample --out {path.parent} --repair`"
+        remedy = f"{again}, or sample_to_store(..., repair=True), makes it again"
         why = " ".join(str(why).split())
         super().__init__(f"{path.parent}: the shard {path.name} is damaged ({why}); {remedy}")
 

@@ -1,4 +1,4 @@
-"""What every certificate offers, and the choice among them."""
+"""What every certificate offers."""
 
 import abc
 from collections.abc import Callable, Iterable

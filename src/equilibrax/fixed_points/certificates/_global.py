@@ -30,12 +30,10 @@ class GlobalStability(eqx.Module):
     """Properties of a network that hold for every input and every start.
 
     - `band`: the marginal abscissa, beyond which all proofs are.
-    - `trapping`: whether T S^2 traps in every chamber.
     - `convergent`: whether every trajectory converges to its input's one fixed point.
     """
 
     band: Float[Array, ""]
-    trapping: Bool[Array, ""]
     convergent: Bool[Array, ""]
 
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
@@ -43,8 +41,8 @@ class GlobalStability(eqx.Module):
         step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
         unknown = jnp.full_like(step, jnp.inf)
         powers = Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool))
-        self.band, self.trapping = band, powers.norm[0] < 1
-        self.convergent = self.trapping & is_alike(network)
+        # Where it is, T S^2 traps in every chamber.
+        self.band, self.convergent = band, (powers.norm[0] < 1) & is_alike(network)
 
 
 def symmetric_part(network: RateNetwork, scale: Vector, band: Scalar) -> Matrix:

@@ -13,7 +13,7 @@ from ...networks import (
     is_structured,
     is_threshold_linear,
 )
-from .._accuracy import HELD, NEAR_COMPONENT, NEAR_SCALE, WEAKEST
+from .._accuracy import AMPLIFIED, HELD, NEAR_COMPONENT, NEAR_SCALE, WEAKEST
 from .._jacobian import solve_jacobian
 from .._linalg import after, skip_unless_any
 from .._phases import Phase, tolerances_at
@@ -89,7 +89,9 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     saddle = believed & (abscissa > band) & ~divided
     around = jnp.column_stack([x, *neighbours(x, jnp.abs(x))]) - place[:, None]
     parts = certificate.unstable_part(network, place, i, around, saddle)
-    held = jnp.all(jnp.abs(parts[:, :1]) <= HELD * jnp.abs(parts[:, 1:] - parts[:, :1]).max(1))
+    apart = jnp.max(jnp.abs(parts[:, 1:] - parts[:, :1]), axis=1)
+    grown = jnp.clip(jnp.exp(abscissa * row.time), 1, jnp.finfo(x.dtype).eps ** -AMPLIFIED)
+    held = jnp.all(jnp.abs(parts[:, 0]) <= HELD * grown * apart)
     divided |= (abscissa < -band) & ~share_a_metric(problem, place, i, scale, parts[:, 0])
 
     # Explicit steps at the edge of their stability bounce around a point for ever, and the errors

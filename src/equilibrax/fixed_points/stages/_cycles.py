@@ -97,9 +97,11 @@ class Watch(eqx.Module):
         turns = self.returns / self.returns[0]
         due = jnp.asarray([1, 2, LATE_TURN], rtol.dtype)[:, None]
         alike = jnp.abs(turns - due) < TURNS_ALIKE * due
-        early = (AT_CORNERS if corners else EXACT_RETURN) * rtol
-        late = jnp.maximum(EXACT_RETURN * rtol, NO_FARTHER * self.early)
-        near = self.distances <= jnp.stack([*2 * [early + 0 * late], late])
+        # The solver's errors are shares of the state's size, and distances of the orbit's.
+        error = rtol * jnp.maximum(1, 1 / self.diameter)
+        early = (AT_CORNERS if corners else EXACT_RETURN) * error
+        late = jnp.maximum(EXACT_RETURN * error, NO_FARTHER * self.early)
+        near = self.distances <= jnp.stack([early, early, late])
         return jnp.all((alike & near) | ~jnp.isfinite(self.returns), axis=0)
 
     def is_late(self, time: Float[Array, " lanes"]) -> Bool[Array, " lanes"]:
