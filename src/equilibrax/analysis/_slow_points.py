@@ -22,8 +22,8 @@ from jaxtyping import Array, Complex, Float, Int
 
 from .. import _checks
 from .._types import Scalar, Vector
-from ..families._basins import distinct
 from ..fixed_points._accuracy import ROUNDING
+from ..fixed_points._distinct import distinct
 from ..fixed_points._jacobian import solve_jacobian
 from ..fixed_points._linalg import alone, exactly
 from ..fixed_points._problem import as_problem, as_states

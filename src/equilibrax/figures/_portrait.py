@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from ..analysis import PointKind, find_slow_points
-from ..families._basins import distinct
 from ..fixed_points import FixedPoints, Flow, Outcome, enumerate_fixed_points, find_fixed_points
+from ..fixed_points._distinct import distinct
 from ..fixed_points._enumerate import LARGEST
 from ..fixed_points._flow import as_flow
 from ..fixed_points._linalg import exactly
