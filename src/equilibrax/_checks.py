@@ -77,7 +77,8 @@ def floating(name: str, value: Any) -> Array:
             value = library.asarray(value)
         except ValueError as error:
             fail(name, "be a rectangular array of floats", str(error))
-        whole = all(isinstance(leaf, (int, float)) and leaf is not True for leaf in leaves)
+        numbers = (isinstance(a, (int, float)) and not isinstance(a, bool) for a in leaves)
+        whole = all(numbers)
         if value.dtype.kind == "i" and whole:
             value = value.astype(float)
     if value.dtype not in (np.float32, np.float64):

@@ -53,6 +53,15 @@ def terms(
     return times(absolute(network.weights), sources) + size + jnp.abs(i)
 
 
+def is_hidden(
+    border: Bool[Array, "n *lanes"], u: Float[Array, "n *lanes"]
+) -> Bool[Array, " *lanes"]:
+    """Whether rounding alone hides on which side of one threshold a point is, u being the drive:
+    then both sides have to be stable. On several thresholds, or on one exactly, that does not
+    decide (`classify`)."""
+    return (jnp.sum(border, axis=0) == 1) & jnp.all(u != 0, axis=0)
+
+
 def margin(
     network: RateNetwork,
     sigma: Bool[Array, "n *lanes"],

@@ -39,6 +39,7 @@ from .._result import Evidence
 from .._speed import LARGEST_RANK, ranked_rows
 from ..stepping import in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
+from ._chambers import is_hidden
 from ._ellipsoids import solve_lyapunov
 from ._probes import Probes
 from ._products import Lanes
@@ -206,12 +207,9 @@ class LowRankPoint(AbstractCertificate):
         divided = jnp.any(border, axis=0)
         inside = wanted & converged & jnp.all((room > 0) | border, axis=0) & (1 - d > 0)
         proven &= (off * size <= spare) & inside & ~divided
-        # Rounding hides on which side of one threshold the point is: both have to be stable. On
-        # several at once, or on one exactly, that does not decide (`classify`).
         other = jax.vmap(spectral_abscissa)(local((sigma ^ border).astype(x.dtype))[0]) / tau
         bound = jnp.where(divided, jnp.maximum(bound, other), bound)
-        single = (jnp.sum(border, axis=0) == 1) & jnp.all(u != 0, axis=0)
-        judged = single & inside & (bound < -self.band)
+        judged = is_hidden(border, u) & inside & (bound < -self.band)
         e = jnp.abs(u0 - u) + hidden
         z = right.T @ jnp.where(sigma, u0 - u, 0)
         z += jnp.sign(z) * unit * (jnp.abs(right).T @ jnp.where(sigma, jnp.abs(u0) + jnp.abs(u), 0))

@@ -37,7 +37,7 @@ from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
-from ._chambers import chamber_drift, margin, terms
+from ._chambers import chamber_drift, is_hidden, margin, terms
 from ._products import Lanes, approaches, left_by_rounding
 
 
@@ -182,9 +182,8 @@ class Probes(AbstractCertificate):
             room, slack = margin(lanewise, sigma, point, i, hidden)
             u = lanewise.drive(point, i)
             moved = jnp.abs(u - lanewise.drive(x, i))
-            # Rounding hides on which side of one threshold the point is: both have to be stable.
             border = jnp.abs(u) <= 2 * slack
-            stable &= (jnp.sum(border, axis=0) <= 1) & jnp.all(u != 0, axis=0)
+            stable &= ~jnp.any(border, axis=0) | is_hidden(border, u)
             near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * sizes(point)
             there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
             stable &= jnp.all(there, axis=0)

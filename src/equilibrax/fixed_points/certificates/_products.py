@@ -36,7 +36,7 @@ from .._result import Evidence
 from .._speed import block_rows
 from ..stepping import Queue, in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
-from ._chambers import chamber_drift, margin, terms
+from ._chambers import chamber_drift, is_hidden, margin, terms
 from ._global import GlobalStability
 from ._powers import PerRow, Powers, norm_bound
 from ._spectrum import spectral_abscissa
@@ -178,12 +178,10 @@ class ActiveBlocks(AbstractCertificate):
             d += jnp.sign(d) * hidden
             trapped = stay(lanewise, block, powers, self.step, d, room, stable & ~self.convergent)
             trapped = stable & (trapped | self.convergent)
-            # Rounding hides on which side of one threshold the point is: both have to be Hurwitz.
-            # On several at once, or on one exactly, that does not decide (`classify`).
             off = jnp.abs(room + slack)
             on = off <= 2 * slack
-            single = (jnp.sum(on, axis=0) == 1) & jnp.all(off > 0, axis=0)
-            border = on & (first & hurwitz & single & jnp.all(on | (room > 0), axis=0))
+            border = on & (first & hurwitz & is_hidden(on, off))
+            border &= jnp.all(on | (room > 0), axis=0)
             evidence = jnp.where(hurwitz & divided, Evidence.SPECTRUM, before.evidence)
             evidence = jnp.where(first, evidence_of(stable, trapped), evidence)
             proof = Proof(

@@ -9,10 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ..._types import Flag, Scalar, Vector
-from ...networks import (
-    is_structured,
-    is_threshold_linear,
-)
+from ...networks import AbstractDynamics, is_structured, is_threshold_linear
 from .._accuracy import AMPLIFIED, HELD, NEAR_COMPONENT, NEAR_SCALE, WEAKEST
 from .._jacobian import solve_jacobian
 from .._linalg import after, skip_unless_any
@@ -81,7 +78,8 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     hidden &= jnp.all(speed <= rounding(network, x, i, row.growth[0]))
     place = jnp.where(believed, point, x)
     believed |= hidden
-    below, above = one_sided_abscissas(problem, place, i, scale)
+    sides = sides_of(problem.network, place, i, scale)
+    below, above = one_sided_abscissas(problem, place, i, sides)
     abscissa = jnp.maximum(below, above)
     band = flow.marginal_abscissa(network)
     divided = (jnp.minimum(below, above) < -band) & (abscissa >= -band)
@@ -92,7 +90,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     apart = jnp.max(jnp.abs(parts[:, 1:] - parts[:, :1]), axis=1)
     grown = jnp.clip(jnp.exp(abscissa * row.time), 1, jnp.finfo(x.dtype).eps ** -AMPLIFIED)
     held = jnp.all(jnp.abs(parts[:, 0]) <= HELD * grown * apart)
-    divided |= (abscissa < -band) & ~share_a_metric(problem, place, i, scale, parts[:, 0])
+    divided |= (abscissa < -band) & ~share_a_metric(problem, sides, parts[:, 0])
 
     # Explicit steps at the edge of their stability bounce around a point for ever, and the errors
     # of the steps keep a spiral that is damped by little in each from it.
@@ -120,15 +118,26 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     )  # fmt: skip
 
 
+Sides = tuple[Bool[Array, " n"], Bool[Array, " n"]] | None
+"""The active neurons, and those on a threshold; None without thresholds."""
+
+
+def sides_of(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> Sides:
+    """On which side of its threshold each neuron is."""
+    if not is_threshold_linear(network):
+        return None
+    return network.drive(x, i) > 0, on_threshold(network, x, i, scale)
+
+
 def one_sided_abscissas(
-    problem: Problem, x: Vector, i: Vector, scale: Vector
+    problem: Problem, x: Vector, i: Vector, sides: Sides
 ) -> tuple[Scalar, Scalar]:
     """The abscissas with all neurons on a threshold silent, and with all of them active."""
     network = problem.network
-    if not is_threshold_linear(network):
+    if sides is None:
         abscissa = problem.certificate.abscissa_at(network, x, i)
         return abscissa, abscissa
-    active, border = network.drive(x, i) > 0, on_threshold(network, x, i, scale)
+    active, border = sides
 
     def side(k, abscissas):
         sigma = jnp.where(k > 0, active | border, active)
@@ -141,7 +150,7 @@ def one_sided_abscissas(
     return below, above
 
 
-def share_a_metric(problem: Problem, x: Vector, i: Vector, scale: Vector, done: Vector) -> Flag:
+def share_a_metric(problem: Problem, sides: Sides, done: Vector) -> Flag:
     r"""Whether the chambers beside a point, if both sides of its thresholds are Hurwitz, are so in
     one metric, so that the point is stable: a trajectory may cross the threshold again and again,
     and grow.
@@ -155,9 +164,9 @@ def share_a_metric(problem: Problem, x: Vector, i: Vector, scale: Vector, done: 
     doi:10.1109/TAC.2002.806662.
     """
     network = problem.network
-    if not is_threshold_linear(network):
+    if sides is None:
         return jnp.array(True)
-    active, border = network.drive(x, i) > 0, on_threshold(network, x, i, scale)
+    active, border = sides
     number = jnp.sum(border)
     proven = (number == 0) | problem.certificate.convergent
     if is_structured(network):
@@ -172,7 +181,7 @@ def share_a_metric(problem: Problem, x: Vector, i: Vector, scale: Vector, done: 
         product = j @ other
         product /= jnp.linalg.norm(product)
         doubled = jnp.block([[jnp.zeros_like(j), product], [jnp.eye(n), jnp.zeros_like(j)]])
-        sign = 2 * unstable_projection(after(doubled.astype(x.dtype), done), wanted)
+        sign = 2 * unstable_projection(after(doubled.astype(done.dtype), done), wanted)
         # [[0, R], [R^-1, 0]], R being the root of J J', if there is one.
         root, back = sign[:n, n:], sign[n:, :n]
         off = jnp.linalg.norm(root @ back - jnp.eye(n)) + jnp.linalg.norm(product @ back - root)
