@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import equilibrax as eqb
-from equilibrax import Outcome, _workers
+from equilibrax import Outcome, _batching, _workers
 from equilibrax._workers import in_parallel
 from equilibrax.fixed_points import _driver, _speed
 from equilibrax.fixed_points._driver import settle_chunks, workers_for
@@ -172,6 +172,29 @@ def test_importing_changes_nothing_of_jax():
 def test_workers_are_the_cores_that_the_process_may_use(monkeypatch):
     monkeypatch.setattr(_workers.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
     assert _workers.workers_beside(DEVICE) == [DEVICE] * 3
+
+
+def test_rows_that_stay_on_an_accelerator_are_regrouped_and_replaced():
+    """The same as on the host, by JAX's arrays in place of NumPy's."""
+    rng = np.random.default_rng(0)
+    whole, new = rng.normal(size=(300, 2)), rng.normal(size=(64, 2))
+    collected = _batching.CollectedThere()
+    for span in ((100, 300), (0, 100)):
+        collected.store(span, {"x": jnp.asarray(whole[slice(*span)])})
+    rows = np.asarray([3, 50, 99, 100, 299])
+    collected.replace(rows, {"x": jnp.asarray(new)})
+    whole[rows] = new[:5]
+    np.testing.assert_array_equal(collected.whole["x"], whole)
+
+    # Three parts, with others after their rows; the span cuts the first one and the last.
+    columns, begin = [jnp.full(16, -1.0)], 0
+    for count in (6, 4, 6):
+        part = [jnp.where(jnp.arange(8) < count, jnp.arange(8.0) + begin, 99.0)]
+        first = begin - 3
+        bounds = np.asarray([first, max(first, 0), min(first + count, 10)], np.int32)
+        columns = _batching._placed(columns, part, *bounds)
+        begin += count
+    np.testing.assert_array_equal(columns[0], [*range(3, 13), *[-1] * 6])
 
 
 @CPU_ONLY

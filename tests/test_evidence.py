@@ -158,6 +158,32 @@ def test_large_networks_are_probed_by_default():
     assert (np.asarray(found.abscissa_bound) >= exact).all()
 
 
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_probed_states_are_fixed_points_to_rounding(convention):
+    """Against the chamber's point by LAPACK in float64: steps that suit a stiff spectrum magnify
+    rounding, and a loose bound allows for much."""
+    n, seen = 12, 0
+    for seed in (25, 36, 53):
+        rng = np.random.default_rng(seed)
+        weights = rng.normal(size=(n, n)) / np.sqrt(n) * 2 * (rng.uniform(size=(n, n)) < 0.3)
+        bias, tau = rng.uniform(-0.2, 0.2, n), rng.uniform(0.5, 3.0, n)
+        network = eqb.RateNetwork(weights, bias, tau, convention=convention).astype(jnp.float32)
+        inputs = jnp.asarray(rng.uniform(-1, 1, (500, n)), jnp.float32)
+        found = eqb.find_fixed_points(network, inputs, method=Flow(evidence="probe"))
+        probed = np.asarray(found.evidence) == Evidence.PROBED
+        with jax.enable_x64(True):
+            exact, x, i = (
+                jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
+                for tree in (network, found.state[probed], inputs[probed])
+            )
+            matrices = np.asarray(jax.vmap(exact.jacobian)(x, i))
+            slope = np.asarray(jax.vmap(lambda x, i: exact.vector_field(0.0, x, i))(x, i))
+            gap = np.linalg.solve(matrices, slope[..., None])[..., 0]
+        assert np.abs(gap).max() < 2e-4
+        seen += probed.sum()
+    assert seen > 500
+
+
 def test_describe_counts_outcomes_and_evidence():
     inputs = jnp.asarray([[0.3, 0.2], [0.2, 0.3], [0.3, 0.3], [jnp.nan, 0.3]])
     found = eqb.find_fixed_points(eqb.two_neuron(), inputs)

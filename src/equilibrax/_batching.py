@@ -8,7 +8,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,22 +41,6 @@ def cut(rows: Any, span: tuple[int, int], size: int, device: Device) -> Any:
     return jax.device_put(jnp.pad(rows[first:stop], fill, constant_values=jnp.nan), device)
 
 
-def filled(rows: np.ndarray, value: np.ndarray, size: int, device: Device) -> Array:
-    """The rows on this device, filled up to `size` rows with one value."""
-    if device.platform == "cpu":
-        column = np.empty((size, *rows.shape[1:]), rows.dtype)
-        column[: len(rows)], column[len(rows) :] = rows, value
-        return jax.device_put(column, device)
-    with jax.default_device(device):
-        return _filled(_padded(rows, value), value, size)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _filled(rows: Array, value: Array, size: int) -> Array:
-    whole = jnp.broadcast_to(value, (size, *rows.shape[1:]))
-    return jax.lax.dynamic_update_slice_in_dim(whole, rows[:size], 0, 0)
-
-
 class Collected:
     """One pytree of NumPy's arrays of so many rows, which workers fill part by part: chunks give
     their memory back as they end."""
@@ -74,12 +58,13 @@ class Collected:
             if self.structure is None:
                 self.columns = [np.empty((self.count, *a.shape[1:]), a.dtype) for a in leaves]
                 self.structure = structure
-        self.replace(slice(*span), part)
+        for column, leaf in zip(self.columns, leaves, strict=True):
+            column[slice(*span)] = leaf
 
-    def replace(self, rows: slice | np.ndarray, part: PyTree) -> None:
-        """Write these rows, of which all have been written before or are being so."""
+    def replace(self, rows: np.ndarray, part: PyTree) -> None:
+        """Write the first rows of the part to these, of which all have been written before."""
         for column, leaf in zip(self.columns, jax.tree.leaves(part), strict=True):
-            column[rows] = leaf
+            column[rows] = leaf[: len(rows)]
 
     @property
     def whole(self) -> Any:
@@ -99,8 +84,8 @@ class CollectedThere:
         self.parts[span] = part
 
     def replace(self, rows: np.ndarray, part: PyTree) -> None:
-        """Put other, few rows in the place of these, which are in order."""
-        self.replaced.append((rows, jax.tree.map(np.asarray, part)))
+        """Put the first rows of the part in the place of these, which are in order."""
+        self.replaced.append((rows, part))
 
     @property
     def whole(self) -> Any:
@@ -109,39 +94,77 @@ class CollectedThere:
 
     def _mended(self, span: tuple[int, int]) -> PyTree:
         part, (first, stop) = self.parts.pop(span), span
+        home = next(iter(jax.tree.leaves(part)[0].devices()))
         for rows, new in self.replaced:
-            inside = slice(*np.searchsorted(rows, span))
-            if len(rows[inside]):
-                here = _padded(rows[inside] - first, stop - first)
-                few = [_padded(column[inside], 0) for column in jax.tree.leaves(new)]
-                part = _with_rows(part, here, jax.tree.unflatten(jax.tree.structure(new), few))
+            low, high = np.searchsorted(rows, span)
+            if high > low:
+                here = np.full(_round_number(high - low), stop - first, np.int32)
+                here[: high - low] = rows[low:high] - first
+                few = jax.device_put(_consecutive(new, np.int32(low), len(here)), home)
+                part = _with_rows(part, here, few)
         return part
 
 
-def taken(
-    columns: Sequence[Array], mask: UInt8[Array, " m"], bit: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The rows whose mask has the bit, and these rows of every column; on the host."""
+class Taken(NamedTuple):
+    """Some rows of a chunk: their numbers, on the host, and these rows of every column, which are
+    NumPy's on a CPU; on an accelerator they stay there, with others after them."""
+
+    rows: np.ndarray
+    columns: Sequence[Any]
+
+
+def taken(columns: Sequence[Array], mask: UInt8[Array, " m"], bit: int, first: int) -> Taken:
+    """The rows whose mask has the bit; their numbers count from `first` on."""
     wanted = at_home(mask)
     if isinstance(wanted, np.ndarray):
         rows = np.flatnonzero(wanted & bit)
-        return rows, [np.asarray(column)[rows] for column in columns]
+        return Taken(first + rows, [np.asarray(column)[rows] for column in columns])
     count = int(_count(wanted, bit))
-    size = min(len(wanted), _round_number(count))
-    first, *columns = _taken(columns, wanted, bit, size)
-    return np.asarray(first)[:count], [np.asarray(column)[:count] for column in columns]
+    rows, *columns = _taken(columns, wanted, bit, min(len(wanted), _round_number(count)))
+    return Taken(first + np.asarray(rows)[:count], columns)
+
+
+def regrouped(
+    parts: Sequence[Taken],
+    span: tuple[int, int],
+    idle: Sequence[np.ndarray],
+    size: int,
+    device: Device,
+) -> list[Array]:
+    """The columns of the rows that the parts have in this span, counted through all of them; on
+    this device, filled up to `size` rows with an idle one."""
+    ends = np.cumsum([len(part.rows) for part in parts])
+    places = [(part, end - len(part.rows) - span[0]) for part, end in zip(parts, ends, strict=True)]
+    length, on_cpu = span[1] - span[0], device.platform == "cpu"
+    if on_cpu:
+        columns = [np.broadcast_to(row, (size, *row.shape[1:])).copy() for row in idle]
+    else:
+        idle = jax.device_put(list(idle), device)
+        columns = [jnp.broadcast_to(row, (size, *row.shape[1:])) for row in idle]
+    for part, first in places:
+        low, high = max(first, 0), min(first + len(part.rows), length)
+        if low >= high:
+            continue
+        if on_cpu:
+            for column, new in zip(columns, part.columns, strict=True):
+                column[low:high] = new[low - first : high - first]
+        else:
+            new = jax.device_put(part.columns, device)
+            columns = _placed(columns, new, *np.asarray([first, low, high], np.int32))
+    return jax.device_put(columns, device)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _placed(columns: list[Array], new: list[Array], first: int, low: int, high: int) -> list[Array]:
+    """Write new rows, the first of them to row `first`, as far as they fall into these bounds."""
+    row = first + jnp.arange(len(new[0]), dtype=jnp.int32)
+    row = jnp.where((low <= row) & (row < high), row, len(columns[0]))
+    return [a.at[row].set(b, mode="drop") for a, b in zip(columns, new, strict=True)]
 
 
 def _round_number(count: int) -> int:
     """The next power of two, so that few programs are compiled."""
-    return 2 ** max(5, (count - 1).bit_length())
-
-
-def _padded(rows: np.ndarray, value: Any) -> np.ndarray:
-    """The rows, and so many of one value that their number is round."""
-    padded = np.full((_round_number(len(rows)), *rows.shape[1:]), value, rows.dtype)
-    padded[: len(rows)] = rows
-    return padded
+    return 2 ** max(5, (int(count) - 1).bit_length())
 
 
 @jax.jit
@@ -155,6 +178,12 @@ def _taken(
 ) -> Sequence[Array]:
     rows = jnp.nonzero((mask & jnp.uint8(bit)) != 0, size=size)[0]
     return [rows, *(column[rows] for column in columns)]
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _consecutive(tree: PyTree, first: Any, count: int) -> PyTree:
+    rows = first + jnp.arange(count, dtype=jnp.int32)
+    return jax.tree.map(lambda a: a.at[rows].get(mode="clip"), tree)
 
 
 @jax.jit
@@ -183,8 +212,9 @@ def joined(parts: Sequence[PyTree], device: Device, batch: tuple[int, ...] | Non
     return jax.tree.unflatten(structure, jax.device_put(columns, device))
 
 
-def first_rows(tree: PyTree, count: int) -> Any:
-    """The first rows of every array; as NumPy arrays, without a copy, if they live on a CPU."""
+def first_rows(tree: PyTree, count: int | None) -> Any:
+    """The first rows of every array, or all; as NumPy arrays, without a copy, if they live on a
+    CPU."""
     return jax.tree.map(lambda a: at_home(a)[:count], tree)
 
 

@@ -22,11 +22,12 @@ from jaxtyping import Array, Float, UInt8
 from .._batching import (
     Collected,
     CollectedThere,
+    Taken,
     at_home,
     cut,
-    filled,
     first_rows,
     joined,
+    regrouped,
     spans,
     taken,
 )
@@ -84,9 +85,11 @@ def settle_chunks(
 
 def workers_for(flow: Flow, workers: Sequence[Device]) -> Sequence[Device]:
     """Those of the workers that may run side by side: on a CPU only one, where every solver step
-    calls LAPACK (`_linalg`)."""
-    on_cpu = all(device.platform == "cpu" for device in workers)
-    return workers[:1] if on_cpu and flow.is_implicit else workers
+    calls LAPACK (`_linalg`); of an accelerator two, so that one chunk is worked on while the other
+    one's answer is read."""
+    if any(device.platform != "cpu" for device in workers):
+        return [*workers, *workers]
+    return workers[:1] if flow.is_implicit else workers
 
 
 class Chunk(NamedTuple):
@@ -97,11 +100,11 @@ class Chunk(NamedTuple):
     state: State
     wanted: UInt8[Array, " m"]
 
-    def pending(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The rows without an outcome, and these rows of the inputs and of all columns; on the
-        host."""
+    def pending(self, first: int) -> Taken:
+        """The rows without an outcome, counted from `first` on, and these rows of the inputs and of
+        all columns."""
         columns = jax.tree.leaves((self.problem.inputs, self.state, self.wanted))
-        return taken(columns, self.wanted, PENDING_BIT)
+        return taken(columns, self.wanted, PENDING_BIT, first)
 
 
 Step = tuple[Stage, Phase]
@@ -135,8 +138,9 @@ class Settler:
         self.plan, self.first, self.rest = plan + self.last, plan[:few], plan[few:] + self.last
 
     def spans(self, count: int, workers: Sequence[Device]) -> list[tuple[int, int]]:
-        """The spans of so many rows; for several workers as long as the lanes at least."""
-        return spans(count, self.size, self.lanes if len(workers) > 1 else self.size)
+        """The spans of so many rows; for several cores or devices as long as the lanes at least."""
+        several = len(workers) if workers[0].platform == "cpu" else len(set(workers))
+        return spans(count, self.size, self.lanes if several > 1 else self.size)
 
     def problem(self, inputs: Float[Array, "m n"]) -> Problem:
         """The problem of what these inputs drive the neurons with, on their device."""
@@ -157,15 +161,15 @@ class Settler:
         problem = self.problem(inputs)
         return Chunk(problem, *_begin(problem, self.plan[0][1], state))
 
-    def resume(self, columns: list[np.ndarray], device: Device) -> Chunk:
-        """Pending trajectories, of which other chunks were left."""
-        inputs = columns[0]
+    def resume(self, left: Sequence[Taken], span: tuple[int, int], device: Device) -> Chunk:
+        """Pending trajectories that other chunks have left."""
+        inputs = left[0].columns[0]
         state = blank_state(1, self.network.num_neurons, inputs.dtype)
         state.outcome[:] = Outcome.INVALID
         idle = (np.full((1, inputs.shape[1]), np.nan, inputs.dtype), state, np.zeros(1, np.uint8))
         leaves, structure = jax.tree.flatten(idle)
-        whole = [filled(a, b, self.size, device) for a, b in zip(columns, leaves, strict=True)]
-        inputs, state, wanted = jax.tree.unflatten(structure, whole)
+        columns = regrouped(left, span, leaves, self.size, device)
+        inputs, state, wanted = jax.tree.unflatten(structure, columns)
         return Chunk(self.problem(inputs), state, wanted)
 
     def run(self, chunk: Chunk, plan: Sequence[Step]) -> Chunk:
@@ -183,8 +187,8 @@ class Settler:
             bits = _union(wanted)
         return Chunk(problem, state, wanted)
 
-    def finish(self, chunk: Chunk, count: int) -> FixedPoints:
-        """The first rows' results."""
+    def finish(self, chunk: Chunk, count: int | None = None) -> FixedPoints:
+        """The first rows' results, or those of all."""
         return first_rows(_finish(chunk.problem, chunk.state), count)
 
 
@@ -198,29 +202,28 @@ def settle_rows(
     """Settle many rows: chunk after chunk through the first stages, then the few that are left.
 
     `chunk_of(span, device)` makes the chunk of a span of rows, `update(count)` hears of progress.
-    What is left of all chunks comes to the host, and fills few chunks anew.
+    What is left of all chunks fills few chunks anew.
     """
     found = Collected(count) if workers[0].platform == "cpu" else CollectedThere()
 
     def begin(span: tuple[int, int], device: Device):
         chunk = settler.run(chunk_of(span, device), settler.first)
-        rows, columns = chunk.pending()  # and which stages of this phase want them
+        pending = chunk.pending(span[0])  # and which stages of this phase want them
         chunk = settler.run(chunk, settler.last)
         found.store(span, settler.finish(chunk, span[1] - span[0]))
-        return rows + span[0], *columns
+        return pending
 
     def go_on(span: tuple[int, int], device: Device):
-        rows, *columns = (column[slice(*span)] for column in left)
-        chunk = settler.run(settler.resume(columns, device), settler.rest)
-        found.replace(rows, settler.finish(chunk, len(rows)))
+        chunk = settler.run(settler.resume(left, span, device), settler.rest)
+        found.replace(rows[slice(*span)], settler.finish(chunk))
 
     def report(span: tuple[int, int], _: Any) -> None:
         update(span[1] - span[0])
 
-    pending = in_parallel(begin, settler.spans(count, workers), workers, report)
-    left = [np.concatenate(columns) for columns in zip(*pending, strict=True)]
-    if len(left[0]):
-        in_parallel(go_on, settler.spans(len(left[0]), workers), workers)
+    left = in_parallel(begin, settler.spans(count, workers), workers, report)
+    rows = np.concatenate([part.rows for part in left])
+    if len(rows):
+        in_parallel(go_on, settler.spans(len(rows), workers), workers)
     return found.whole
 
 

@@ -102,8 +102,10 @@ def ranked_rows(n: int, r: int) -> int:
 
 
 def judged_rows(n: int) -> int:
-    """Rows that are judged at a time."""
-    return _at_once(max(2, min(JUDGED_AT_ONCE // n**2, 1024)))
+    """Rows that are judged at a time: of threshold-linear networks there are few, and a block costs
+    the same for one of them."""
+    numbers, most = (2**22, 2**14) if on_accelerator() else (JUDGED_AT_ONCE, 1024)
+    return max(2, min(numbers // n**2, most))
 
 
 def chunk_rows(n: int, count: int, platform: str = "cpu") -> int:

@@ -32,7 +32,15 @@ from jaxtyping import Array, Bool, Float
 
 from ..._types import Flag
 from ...networks import AbstractDynamics, RateNetwork, is_structured, is_threshold_linear
-from .._accuracy import AHEAD, MOST_PROBE_STEPS, NEAR_COMPONENT, NEAR_SCALE, PATIENCE, UNNOTICED
+from .._accuracy import (
+    AHEAD,
+    MOST_PROBE_STEPS,
+    NEAR_COMPONENT,
+    NEAR_SCALE,
+    PATIENCE,
+    ROUNDING,
+    UNNOTICED,
+)
 from .._result import Evidence
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
@@ -126,6 +134,9 @@ class Probes(AbstractCertificate):
                 return terms(lanewise, sigma, x, i)
             return jnp.maximum(jnp.abs(x), jax.vmap(network.scale, -1, -1)(x, i))
 
+        def is_still(drift, x):
+            return jnp.all(jnp.abs(drift) <= ROUNDING * unit * sizes(x), axis=0)
+
         def columns(vector):
             return jnp.broadcast_to(vector[:, None], x.shape)
 
@@ -145,7 +156,7 @@ class Probes(AbstractCertificate):
         unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
         start = (jnp.zeros((), jnp.int32), x, unknown, wanted)
         _, point, left, _ = jax.lax.while_loop(unfinished, follow, start)
-        failed = wanted & ~(left <= 64 * unit)
+        failed = wanted & ~((left <= 64 * unit) & is_still(lanewise.tau * velocity(point), point))
         wanted &= ~failed
 
         # Each round is a trial, on two sides of a threshold, by two kinds of steps: their
@@ -183,7 +194,9 @@ class Probes(AbstractCertificate):
             u = lanewise.drive(point, i)
             moved = jnp.abs(u - lanewise.drive(x, i))
             border = jnp.abs(u) <= 2 * slack
-            stable &= ~jnp.any(border, axis=0) | is_hidden(border, u)
+            # A loose bound makes borders wide: what lies truly beyond its threshold still moves.
+            hides = is_hidden(border, u) & is_still(lanewise.drift(point, i), point)
+            stable &= ~jnp.any(border, axis=0) | hides
             near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * sizes(point)
             there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
             stable &= jnp.all(there, axis=0)
@@ -197,8 +210,10 @@ class Probes(AbstractCertificate):
 
 
 def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:
-    """x <- x + h_k slope(x), for each step h_k in turn."""
-    return jax.lax.fori_loop(0, len(steps), lambda k, x: x + steps[k] * slope(x), x)
+    """x <- x + h_k slope(x), for each step h_k in turn: the last one first. Steps of minimal residual
+    grow as what is fast vanishes, and the rounding that long ones magnify is left to short ones."""
+    last = len(steps) - 1
+    return jax.lax.fori_loop(0, len(steps), lambda k, x: x + steps[last - k] * slope(x), x)
 
 
 def minimal_residual(

@@ -246,6 +246,9 @@ def periods_at(
         # In the end, long periods and many steps a turn are waited for, too.
         early = new.time - since < AWAITED_SHARE * phase.t1
         patient |= phase.final & early & (waited < flow.max_steps)
+        # Before the end, what has come to rest by now is left to the next phase.
+        slow = jnp.abs(lanewise.tau * after) <= tolerances.at_rest(new.x, new.scale)
+        patient &= phase.final | ~jnp.all(slow, axis=0)
         return watch, running & patient & (again | ~(left | whole))
 
     def advance(watch, running):
@@ -257,7 +260,10 @@ def periods_at(
         time = watch.stepper.time - watch.since
         there = jnp.isfinite(watch.returns[2]) | ~watch.is_late(time)
         cycle = jnp.isfinite(watch.returns[1]) & watch.closes(tolerances.rtol, corners) & there
-        found = jnp.where(cycle & (watch.diameter > 10 * rest), watch.returns[1] / 2, 0)
+        # The later turns' mean: the first ones may still approach the cycle.
+        _, second, late = watch.returns
+        mean = jnp.where(jnp.isfinite(late), (late - second) / (LATE_TURN - 2), second / 2)
+        found = jnp.where(cycle & (watch.diameter > 10 * rest), mean, 0)
         columns = jnp.stack([found, watch.early, watch.distances[2]])
         return period.at[:, rows].set(columns, mode="drop")
 
