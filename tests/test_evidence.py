@@ -177,7 +177,7 @@ def test_probed_states_are_fixed_points_to_rounding(convention):
                 for tree in (network, found.state[probed], inputs[probed])
             )
             matrices = np.asarray(jax.vmap(exact.jacobian)(x, i))
-            slope = np.asarray(jax.vmap(lambda x, i: exact.vector_field(0.0, x, i))(x, i))
+            slope = np.asarray(jax.vmap(exact.vector_field, (None, 0, 0))(0.0, x, i))
             gap = np.linalg.solve(matrices, slope[..., None])[..., 0]
         assert np.abs(gap).max() < 2e-4
         seen += probed.sum()
