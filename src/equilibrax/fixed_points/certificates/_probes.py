@@ -210,8 +210,8 @@ class Probes(AbstractCertificate):
 
 
 def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:
-    """x <- x + h_k slope(x), for each step h_k in turn, the last one first: steps of minimal residual
-    grow as what is fast vanishes, and short ones then damp the rounding that long ones magnify."""
+    """x <- x + h_k slope(x), for each step h_k, the last one first: steps of minimal residual grow
+    as what is fast vanishes, and short ones then damp the rounding that long ones magnify."""
     last = len(steps) - 1
     return jax.lax.fori_loop(0, len(steps), lambda k, x: x + steps[last - k] * slope(x), x)
 
