@@ -118,6 +118,21 @@ def test_no_batch_size_compiles_anything_after_the_first_two():
     assert [second, *others] == [0, 0, 0, 0]
 
 
+@CPU_ONLY
+def test_making_networks_and_counting_verdicts_compile_nothing():
+    """Users wait for settling alone."""
+    found = eqb.find_fixed_points(eqb.partitioned(), np.asarray(uniform(37)))
+    jax.clear_caches()
+    with compilations() as seen:
+        eqb.partitioned((3, 4), w_e=1.5, bias=0.1)
+        eqb.two_neuron((0.5, 0.4))
+        eqb.ring(11)
+        eqb.from_graph([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+        eqb.RateNetwork(np.eye(7), tau=2.0)
+        assert found.describe().startswith("37 inputs: 37 STABLE")
+    assert not seen
+
+
 def test_stages_without_rows_are_not_compiled(reference, monkeypatch):
     ran = set()
     advance = _driver._advance

@@ -63,7 +63,7 @@ def floating(name: str, value: Any) -> Array:
     if isinstance(value, (bool, complex, str)) or value is None:
         fail(name, "be a real number or a floating-point array", f"is {value!r}", TypeError)
     if isinstance(value, (int, float)):
-        return jnp.asarray(value, dtype=jnp.result_type(float))
+        value = np.asarray(value, jnp.result_type(float))
     if hasattr(value, "todense"):
         must = "be a dense array; `.todense()` makes it one (only `weights` may be sparse)"
         fail(name, must, f"is sparse, a {type(value).__name__}", TypeError)
@@ -88,6 +88,13 @@ def floating(name: str, value: Any) -> Array:
         fail(name, "have dtype float32 or float64", but, TypeError)
     # Not by `asarray`, which compiles a program for each shape.
     return value if isinstance(value, jax.Array) else jax.device_put(value)
+
+
+def for_each(value: Array, n: int, dtype: Any) -> Array:
+    """One number for each of n neurons, from these or from one for all."""
+    if is_concrete(value) and value.shape == ():
+        return jax.device_put(np.full(n, value, dtype))
+    return jnp.broadcast_to(value.astype(dtype), (n,))
 
 
 def returned_by(name: str, value: Any, kinds: Any, makers: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
+from .._batching import at_home
 
 
 class Outcome(enum.IntEnum):
@@ -222,6 +223,8 @@ def in_words(counts: Mapping[Any, int]) -> str:
 
 def counts_of(outcome: Int[Array, "*batch"] | np.ndarray) -> dict[Outcome, int]:
     """How many of each outcome, in the enum's order; on the host."""
+    if not isinstance(outcome, np.ndarray) and outcome.is_fully_addressable:
+        outcome = at_home(outcome)
     if isinstance(outcome, np.ndarray):
         tally = np.bincount(outcome.ravel(), minlength=len(Outcome))
     else:

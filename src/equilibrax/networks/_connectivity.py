@@ -80,7 +80,7 @@ def partitioned(
     for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
         _checks.not_negative(name, _checks.scalar(name, weight))
     group = np.repeat(np.arange(len(sizes)), sizes)
-    num_e, dtype = len(group), jnp.result_type(float)
+    num_e, dtype, xp = len(group), jnp.result_type(float), library_of(w_e, w_i, w_ei, w_ii)
     if num_e + 1 > LARGEST_DENSE:
         # One column for each partition's excitation, and one for the inhibition.
         member = np.zeros((num_e + 1, len(sizes) + 1))
@@ -90,12 +90,10 @@ def partitioned(
         member[num_e, -1] = 1
         factors = (jnp.asarray(part, dtype) for part in (left, member))
         return RateNetwork(low_rank(*factors), bias, tau, transfer, convention, partitions=sizes)
-    same = jnp.asarray(group[:, None] == group[None, :], dtype)
-    weights = jnp.zeros((num_e + 1, num_e + 1), dtype)
-    weights = weights.at[:num_e, :num_e].set(w_e * same)
-    weights = weights.at[:num_e, num_e].set(-w_i)
-    weights = weights.at[num_e, :num_e].set(w_ei)
-    weights = weights.at[num_e, num_e].set(-w_ii)
+    kind = np.zeros((num_e + 1, num_e + 1), int)
+    kind[:num_e, :num_e] = group[:, None] == group
+    kind[:num_e, num_e], kind[num_e, :num_e], kind[num_e, num_e] = 2, 3, 4
+    weights = xp.asarray([0.0, w_e, -w_i, w_ei, -w_ii], dtype)[kind]
     return RateNetwork(weights, bias, tau, transfer, convention, partitions=sizes)
 
 
@@ -133,13 +131,13 @@ def two_neuron(
     # > [0 1]
     ```
     """
-    pairs = {}
+    pairs, xp = {}, library_of(w_self, w_cross)
     for name, value in (("w_self", w_self), ("w_cross", w_cross)):
         pair = _checks.floating(name, value)
         _checks.per_neuron(name, pair, 2)
         _checks.finite(name, pair)
-        pairs[name] = jnp.broadcast_to(pair, (2,))
-    weights = jnp.diag(pairs["w_self"]) + jnp.diag(pairs["w_cross"])[:, ::-1]
+        pairs[name] = xp.broadcast_to(pair, (2,))
+    weights = xp.diag(pairs["w_self"]) + xp.diag(pairs["w_cross"])[:, ::-1]
     return RateNetwork(weights, bias, tau, transfer, convention, partitions=(1, 1))
 
 
@@ -190,8 +188,10 @@ def ring(
         right = jnp.asarray(waves, jnp.result_type(float))
         left = right * jnp.stack([jnp.asarray(w) for w in (w_0, w_1, w_1)]) / n
         return RateNetwork(low_rank(left, right), bias, tau, transfer, convention)
-    tuned = jnp.asarray(np.cos(theta[:, None] - theta[None, :]), jnp.result_type(float))
-    return RateNetwork((w_0 + w_1 * tuned) / n, bias, tau, transfer, convention)
+    xp, dtype = library_of(w_0, w_1), jnp.result_type(float)
+    tuned = xp.asarray(np.cos(theta[:, None] - theta[None, :]), dtype)
+    weights = (xp.asarray(w_0, dtype) + xp.asarray(w_1, dtype) * tuned) / n
+    return RateNetwork(weights.astype(dtype), bias, tau, transfer, convention)
 
 
 def random_ei(
@@ -259,9 +259,16 @@ def random_ei(
     if n > LARGEST_DENSE and p <= DENSEST_SPARSE:
         weights = sparse(_random_matrix(n, p, source, key))
         return RateNetwork(weights, bias, tau, transfer, convention)
-    connected = jax.random.bernoulli(key, p, (n, n)) & ~jnp.eye(n, dtype=bool)
-    weights = jnp.where(connected, jnp.asarray(source, jnp.result_type(float)), 0.0)
+    connected = jax.random.bernoulli(key, p, (n, n))
+    xp = library_of(connected)
+    weights = xp.where(xp.asarray(connected) & ~np.eye(n, dtype=bool), source, 0.0)
+    weights = weights.astype(jnp.result_type(float))
     return RateNetwork(weights, bias, tau, transfer, convention)
+
+
+def library_of(*numbers: Any) -> Any:
+    """NumPy, which compiles nothing, unless some of these numbers are traced."""
+    return np if _checks.all_concrete(numbers) else jnp
 
 
 def _random_matrix(n: int, p: float, source: np.ndarray, key: Array) -> Any:
@@ -333,7 +340,9 @@ def from_graph(
     if _checks.is_concrete(delta) and _checks.is_concrete(epsilon):
         limit = _checks.number("delta", delta, above=0.0)
         _checks.number("epsilon", epsilon, above=0.0, below=limit / (limit + 1))
-    delta, epsilon = _checks.scalar("delta", delta), _checks.scalar("epsilon", epsilon)
-    weights = jnp.where(jnp.asarray(edges == 1), -1 + epsilon, -1 - delta)
-    weights = weights * (1 - jnp.eye(len(edges), dtype=weights.dtype))
+    xp = library_of(delta, epsilon)
+    numbers = (("delta", delta), ("epsilon", epsilon))
+    delta, epsilon = (xp.asarray(_checks.scalar(name, number)) for name, number in numbers)
+    weights = xp.where(edges == 1, -1 + epsilon, -1 - delta)
+    weights = xp.where(np.eye(len(edges), dtype=bool), 0, weights)
     return RateNetwork(weights, bias, tau, threshold_linear, convention)

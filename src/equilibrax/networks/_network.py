@@ -109,8 +109,8 @@ class RateNetwork(AbstractDynamics):
             )
         dtype = weights.dtype
         self.weights = weights
-        self.bias = jnp.broadcast_to(bias.astype(dtype), (n,))
-        self.tau = jnp.broadcast_to(tau.astype(dtype), (n,))
+        self.bias = _checks.for_each(bias, n, dtype)
+        self.tau = _checks.for_each(tau, n, dtype)
         self.transfer = as_transfer(transfer)
         self.convention = convention
         self.input_weights = _as_map("input_weights", input_weights, (n, None), dtype)

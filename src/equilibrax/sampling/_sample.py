@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .. import _checks
-from .._batching import joined
+from .._batching import at_home, joined
 from .._progress import progress_bar
 from ..fixed_points import Flow, Outcome
 from ..fixed_points._flow import as_flow
@@ -78,7 +78,8 @@ class Samples(eqx.Module):
 
     def only_stable(self) -> "Samples":
         """The rows whose outcome is `STABLE`."""
-        rows = jnp.flatnonzero(self.outcome == Outcome.STABLE)
+        stable = at_home(self.outcome) == Outcome.STABLE
+        rows = (np if isinstance(stable, np.ndarray) else jnp).flatnonzero(stable)
         if len(rows) == len(self):
             return self
         return rows_of(self, rows)
