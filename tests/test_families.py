@@ -1,5 +1,7 @@
 """Families: sweeps over networks, basins over starts, branches over a parameter."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +88,51 @@ def test_bad_families(call, message):
 def test_a_family_of_plain_functions_is_refused():
     with pytest.raises(TypeError, match="`network_of` must return a RateNetwork or other"):
         eqb.sweep(lambda w: lambda t, x, i: -x + w * i, W_E, INPUTS)
+
+
+NUMPYS = "must be written with jax.numpy and jax.lax, .* asks for the value of a traced array"
+PAIR = jnp.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: eqb.sweep(lambda w: ring_of(float(w)), W_E, PAIR), f"`network_of` {NUMPYS}"),
+        (
+            lambda: eqb.follow_branch(ring_of, lambda p: PAIR * np.asarray(p), 0.1, 0.2),
+            f"`input` {NUMPYS}",
+        ),
+        (
+            lambda: eqb.find_fixed_points(lambda t, x, i: i - np.tanh(x), PAIR),
+            f"`network.vector_field` {NUMPYS}",
+        ),
+        (
+            lambda: eqb.follow_branch(eqb.two_neuron(), lambda p: p * PAIR, 0.1, 0.2),
+            "`network_of` must be a function from the parameter .* is RateNetwork",
+        ),
+        (lambda: eqb.sweep(ring_of(1.0), W_E, PAIR), "`network_of` must be a function"),
+    ],
+)
+def test_functions_that_jax_cannot_trace_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_results_print_as_one_line():
+    network, starts = eqb.two_neuron(), jnp.asarray([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    swept = eqb.sweep(ring_of, jnp.asarray([0.2, 1.0]), jnp.asarray([[0.3, 0.3], [0.3, 0.2]]))
+    points = eqb.enumerate_fixed_points(network, jnp.asarray([[0.3, 0.2], [0.3, -0.2]]))
+    branch = eqb.follow_branch(lambda p: network, lambda p: jnp.stack([p, 1 - p]), 0.9, 0.1)
+    evidence = "evidence: 3 PROVEN, 1 SPECTRUM"
+    assert str(swept) == f"Sweep: 2 networks, 4 inputs: 3 STABLE, 1 UNSTABLE; {evidence}"
+    assert str(points) == "Enumeration: 4 fixed points, 3 stable, of 2 inputs"
+    assert str(eqb.basins(network, PAIR, starts)) == (
+        "Basins: 2 stable fixed points from 3 starts, of shares 0.333, 0.333; 2 STABLE, 1 UNSTABLE"
+    )
+    assert re.fullmatch(
+        r"Branch: \d+ points from 0.9 to 0.1, with border 0.3333, .*fold 0.6667; end: left",
+        str(branch),
+    )
 
 
 def ring_of(w):

@@ -15,7 +15,7 @@ from equilibrax._checks import see
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equilibrax"
-ROOMS = ["_types", "_checks", "_extras", "_files", "_progress", "_devices", "_workers", "_batching", "_settings", "_resumable", "networks", "fixed_points", "families", "analysis", "sampling", "approximation",
+ROOMS = ["_types", "_checks", "_extras", "_files", "_progress", "_described", "_devices", "_workers", "_batching", "_settings", "_resumable", "networks", "fixed_points", "families", "analysis", "sampling", "approximation",
          "metrics", "results", "figures", "commands"]  # fmt: skip
 """In the order of the data's way: a room imports from earlier ones only."""
 

@@ -97,6 +97,32 @@ def for_each(value: Array, n: int, dtype: Any) -> Array:
     return jnp.broadcast_to(value.astype(dtype), (n,))
 
 
+def function(name: str, value: Any, kind: str) -> None:
+    """Require a function."""
+    if not callable(value):
+        fail(name, f"be a function {kind}", f"is {type(value).__name__}", TypeError)
+
+
+def returned(name: str, function: Callable, *arguments: Any) -> Any:
+    """What a function of the user's returns, which JAX may trace.
+
+    **Raises:** `TypeError` where it takes a traced value for a number, as NumPy and `if` do.
+    """
+    try:
+        return function(*arguments)
+    except jax.errors.JAXTypeError as error:
+        fail(name, WITH_JAX, by_numpy(error), TypeError, LIMITS)
+
+
+WITH_JAX = "be written with jax.numpy and jax.lax, since JAX traces it"
+
+
+def by_numpy(error: Exception) -> str:
+    """What a function that JAX cannot trace does, in one line."""
+    reason = str(error).splitlines()[0].rstrip(".:")
+    return f"asks for the value of a traced array, as NumPy, `float` and `if` do: {reason}"
+
+
 def returned_by(name: str, value: Any, kinds: Any, makers: str) -> None:
     """Require a result of one of these functions."""
     if not isinstance(value, kinds):

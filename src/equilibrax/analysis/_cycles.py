@@ -21,13 +21,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from .. import _checks
+from .._described import Described, number_of
 from ..fixed_points import Flow, Outcome, find_fixed_points
 from ..fixed_points._linalg import alone, exactly
 from ..fixed_points._problem import as_problem, without_derivatives
 from ..networks import AbstractDynamics, is_map
 
 
-class Cycles(eqx.Module):
+class Cycles(eqx.Module, Described):
     """One periodic orbit for each input; NaN where none was found.
 
     - `state`: a point of the orbit, shape `(..., n)`.
@@ -60,6 +61,16 @@ class Cycles(eqx.Module):
     stable: Bool[Array, "*batch"]
     found: Bool[Array, "*batch"]
     residual: Float[Array, "*batch"]
+
+    def describe(self) -> str:
+        """How many orbits, how many of them stable, and their periods, in one line."""
+        found, stable = np.asarray(self.found), np.asarray(self.found & self.stable)
+        words = f"{number_of(int(found.sum()), 'orbit')} from {number_of(found.size, 'input')}"
+        words += f", {int(stable.sum())} stable"
+        if not found.any():
+            return words
+        low, high = np.nanmin(self.period), np.nanmax(self.period)
+        return f"{words}; period {low:.5g}" + ("" if low == high else f" to {high:.5g}")
 
 
 def find_cycles(

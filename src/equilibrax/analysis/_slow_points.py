@@ -21,6 +21,7 @@ import optimistix as optx
 from jaxtyping import Array, Complex, Float, Int
 
 from .. import _checks
+from .._described import Described
 from .._types import Scalar, Vector
 from ..fixed_points._accuracy import ROUNDING
 from ..fixed_points._distinct import distinct
@@ -55,7 +56,7 @@ class PointKind(enum.IntEnum):
     SLOW = 2
 
 
-class SlowPoints(eqx.Module):
+class SlowPoints(eqx.Module, Described):
     """The p different points that many starts lead to, slowest first.
 
     - `state`: where they are, shape `(p, n)`.
@@ -102,9 +103,6 @@ class SlowPoints(eqx.Module):
         lost = int(jnp.sum(self.label < 0))
         words = f"{len(self.state)} points from {len(self.label)} starts: {', '.join(kinds) or '-'}"
         return words + (f"; {lost} starts led to none" if lost else "")
-
-    def __str__(self) -> str:
-        return f"SlowPoints: {self.describe()}"
 
 
 FEW_STEPS = 24

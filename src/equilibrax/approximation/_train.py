@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from .. import _checks
+from .._described import Described
 from .._devices import on_all_of
 from .._progress import progress_bar
 from .._settings import described, program_of, versions
@@ -31,7 +32,7 @@ PROBE = 10_000
 """Upper limit on the inputs for which a hidden unit must be silent to be counted as dead."""
 
 
-class Training(eqx.Module):
+class Training(eqx.Module, Described):
     """A trained model, and the record of its training.
 
     - `model`: of the same class as the model given. With validation data, the model of the least

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
+from .._described import Described
 from .._devices import put
 from .._progress import progress_bar
 from .._workers import in_parallel, workers_beside
@@ -34,7 +35,7 @@ VALIDATED = 2**20
 networks on 10,000 inputs: 11 ms, against 101 ms with eight times as many)."""
 
 
-class Trainings(eqx.Module):
+class Trainings(eqx.Module, Described):
     """k trained networks, and the best.
 
     - `best`: index of the best network by validation; `model` is that network.

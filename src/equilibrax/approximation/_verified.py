@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
+from .._described import Described
 from ..fixed_points import Flow, Outcome, find_fixed_points
 from ..fixed_points._flow import as_flow
 from ..fixed_points._problem import as_states
@@ -17,7 +18,7 @@ from ..networks import AbstractDynamics, is_threshold_linear
 from ._feedforward import forward
 
 
-class Verified(eqx.Module):
+class Verified(eqx.Module, Described):
     """Fixed points of the recurrent network, proposed by an approximation where verified.
 
     - `state`, `rates`: the fixed point, exact to rounding where verified, shape `(m, n)`.

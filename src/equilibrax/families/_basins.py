@@ -7,13 +7,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .. import _checks
+from .._described import Described, number_of
 from ..fixed_points import FixedPoints, Flow, find_fixed_points
 from ..fixed_points._distinct import distinct
 from ..fixed_points._problem import as_states
+from ..fixed_points._result import in_words
 from ..networks import AbstractDynamics
 
 
-class Basins(eqx.Module):
+class Basins(eqx.Module, Described):
     """The k stable fixed points that many starts reach for one input.
 
     - `state`: the stable fixed points, shape `(k, n)`, in descending order of their share.
@@ -44,6 +46,14 @@ class Basins(eqx.Module):
     label: Int[Array, "*batch"]
     x0: Float[Array, "*batch n"]
     found: FixedPoints
+
+    def describe(self) -> str:
+        """How many stable fixed points, the starts' shares and their outcomes, in one line."""
+        shares = ", ".join(f"{share:.3g}" for share in np.asarray(self.share)[:8])
+        more = ", ..." if len(self.share) > 8 else ""
+        words = f"{number_of(len(self.share), 'stable fixed point')} from {self.label.size} starts"
+        reached = f", of shares {shares}{more}" if shares else ""
+        return f"{words}{reached}; {in_words(self.found.counts)}"
 
 
 def basins(

@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .. import _checks
+from .._described import Described, number_of
 from ..fixed_points import find_fixed_points
 from ..fixed_points._problem import as_problem
 from ..fixed_points._result import in_words
@@ -70,7 +71,7 @@ class SpecialPoint:
     neuron: int = -1
 
 
-class Branch(eqx.Module):
+class Branch(eqx.Module, Described):
     """A curve of m fixed points, in the order in which they were computed.
 
     - `parameter`: shape `(m,)`.
@@ -105,6 +106,13 @@ class Branch(eqx.Module):
     def stable(self) -> Bool[Array, " m"]:
         """Whether each fixed point is stable."""
         return self.abscissa < 0
+
+    def describe(self) -> str:
+        """How many points, between which parameters, and the special ones, in one line."""
+        p = np.asarray(self.parameter)
+        special = ", ".join(f"{point.kind} {point.parameter:.4g}" for point in self.points)
+        words = f"{number_of(len(p), 'point')} from {p[0]:.4g} to {p[-1]:.4g}"
+        return f"{words}{', with ' if special else ''}{special}; end: {self.end}"
 
 
 class CurvePoint(eqx.Module):
@@ -221,6 +229,7 @@ def follow_branch(
     # > ['fold 1.09', 'fold 0.91', 'hopf 1.88']
     ```
     """
+    _checks.function("network_of", network_of, "from the parameter to the dynamics")
     start, stop = (
         _checks.number(k, v, above=-np.inf) for k, v in (("start", start), ("stop", stop))
     )
@@ -230,9 +239,16 @@ def follow_branch(
     first = _checks.number("step", span / 1000 if step is None else step, above=0.0)
     largest = _checks.number("max_step", span / 50 if max_step is None else max_step, above=0.0)
     max_points = _checks.integer("max_points", max_points, minimum=2)
-    input_of = input if callable(input) else Constant(jnp.asarray(_checks.floating("input", input)))
+    constant = None if callable(input) else jnp.asarray(_checks.floating("input", input))
+
+    def input_of(p):
+        return _checks.returned("input", input, p) if constant is None else constant
+
+    def network_at(p):
+        return with_matrix("network", _checks.returned("network_of", network_of, p))
+
     p = jnp.asarray(start, jnp.result_type(float))
-    network, i, x = as_problem(with_matrix("network", network_of(p)), input_of(p), x0)
+    network, i, x = as_problem(network_at(p), input_of(p), x0)
     if x is None:
         found = find_fixed_points(network, i)
         if not bool(found.stable):
@@ -242,20 +258,10 @@ def follow_branch(
     n = network.num_neurons
 
     def dynamics_of(p):
-        network = with_matrix("network", network_of(p))
-        return as_problem(network, input_of(p), None if n == i.shape[-1] else x)[0]
+        return as_problem(network_at(p), input_of(p), None if n == i.shape[-1] else x)[0]
 
     curve = Curve(dynamics_of, input_of)
     return _Continuation(curve, x, start, stop, first, largest, max_points).run()
-
-
-class Constant(eqx.Module):
-    """An input that does not depend on the parameter."""
-
-    value: Array
-
-    def __call__(self, p):
-        return self.value
 
 
 class _Continuation:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _checks
 from .._batching import at_home, joined
+from .._described import Described
 from .._devices import put
 from .._types import Device
 from .._workers import in_parallel, workers_beside
@@ -24,7 +25,7 @@ from ..fixed_points._traced import settle_traced
 from ..networks import AbstractDynamics
 
 
-class Sweep(eqx.Module):
+class Sweep(eqx.Module, Described):
     """How every network of a family settles every input.
 
     - `parameters`: as given; their leading axes are the family's shape.
@@ -52,6 +53,11 @@ class Sweep(eqx.Module):
         outcome = self.found.outcome.reshape(*self.family, -1)
         kinds = jnp.arange(len(Outcome))
         return jnp.sum(outcome[..., None] == kinds, axis=-2, dtype=jnp.int32)
+
+    def describe(self) -> str:
+        """How many networks, and how all their inputs ended, in one line."""
+        family = " x ".join(map(str, self.family))
+        return f"{family} networks, {self.found.describe()}"
 
     def share(self, outcome: Outcome) -> Float[Array, "*family"]:
         """Share of the inputs that end so, for each network: the outcome map."""
@@ -104,6 +110,7 @@ def sweep(
     """
     axes = _checks.integer("axes", axes)
     method = as_flow(method)
+    _checks.function("network_of", network_of, "from a parameter to the dynamics")
     leaves = jax.tree.leaves(parameters)
     if not leaves:
         _checks.fail("parameters", "hold an array", "holds none")
@@ -120,7 +127,7 @@ def sweep(
     pack = jax.tree.structure(parameters)
 
     def build(leaves):
-        network = network_of(jax.tree.unflatten(pack, leaves))
+        network = _checks.returned("network_of", network_of, jax.tree.unflatten(pack, leaves))
         if not isinstance(network, AbstractDynamics):
             must = "return a RateNetwork or other AbstractDynamics, whose arrays can be batched"
             _checks.fail("network_of", must, f"returns {network!r}", TypeError)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
+from .._described import Described, number_of
 from .._types import ActiveSet
 from ..networks import RateNetwork, with_matrix
 from ._flow import Flow
@@ -31,7 +32,7 @@ LARGEST = 16
 """Networks up to this size can be enumerated: 65,536 chambers."""
 
 
-class Enumeration(eqx.Module):
+class Enumeration(eqx.Module, Described):
     """All fixed points of each input, in the order of their active sets.
 
     Inputs have different numbers of fixed points: k is the largest, and `valid` says which
@@ -60,6 +61,12 @@ class Enumeration(eqx.Module):
     stable: Bool[Array, "*batch k"]
     valid: Bool[Array, "*batch k"]
     active: Bool[Array, "*batch k n"]
+
+    def describe(self) -> str:
+        """How many fixed points, and how many of them are stable, in one line."""
+        valid, stable = np.asarray(self.valid), np.asarray(self.valid & self.stable)
+        words = f"{number_of(int(valid.sum()), 'fixed point')}, {int(stable.sum())} stable"
+        return words if valid.ndim == 1 else f"{words}, of {valid[..., 0].size} inputs"
 
 
 class Candidates(eqx.Module):

@@ -173,6 +173,9 @@ def check_vector_field(name: str, dynamics: AbstractDynamics, num_inputs: int) -
     try:
         program, out = jax.make_jaxpr(function, return_shape=True)(*place)
     except Exception as error:
+        if isinstance(error, jax.errors.JAXTypeError):
+            but = _checks.by_numpy(error)
+            _checks.fail(name, _checks.WITH_JAX, but, TypeError, page=PAGE)
         must = f"take a state of shape ({n},) and an input of shape ({num_inputs},)"
         without = "" if num_inputs != n else "; without `x0` a state is as long as an input"
         _checks.fail(name, must, f"calling it failed: {error}{without}", page=PAGE)
