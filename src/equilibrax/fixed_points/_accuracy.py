@@ -146,6 +146,10 @@ MOST_EULER_STEPS = 256
 UNNOTICED = 1e-9
 """Probability with which a probe may miss an unstable direction, for each input."""
 
+SHARP = 1e-8
+"""Norm of a probe's product below which no better bound on the abscissa is sought: its decay then
+counts as much as the small probability."""
+
 PATIENCE = 6
 """Rounds of a probe's steps without a new least norm after which it is given up."""
 

@@ -39,6 +39,7 @@ from .._accuracy import (
     NEAR_SCALE,
     PATIENCE,
     ROUNDING,
+    SHARP,
     UNNOTICED,
 )
 from .._result import Evidence
@@ -46,7 +47,7 @@ from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._chambers import chamber_drift, is_hidden, margin, terms
-from ._products import Lanes, approaches, left_by_rounding
+from ._products import Lanes, approaches, left_by_rounding, longest_time
 
 
 class Probes(AbstractCertificate):
@@ -150,7 +151,7 @@ class Probes(AbstractCertificate):
         def follow(carry):
             k, x, before, going = carry
             y = all_steps(steps, velocity, x)
-            now, on = approaches(y - x, sizes(y), before)
+            now, on = approaches(y - x, sizes(y), before, shrinks=0.9)
             return k + PROBE_STEPS, jnp.where(going, y, x), now, going & on
 
         unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
@@ -165,7 +166,13 @@ class Probes(AbstractCertificate):
         rare = 0.8 * n**0.5 * trials / UNNOTICED
         total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
 
-        def shrink(carry, sigma):
+        if linear:
+            u, slack = lanewise.drive(point, i), slack_of(lanewise, sigma, point, i)
+
+        def on_border(bound):
+            return jnp.abs(u) <= 2 * slack(bound)
+
+        def shrink(carry, sigma, sharp):
             k, z, bound, least, age, going = carry
             z = all_steps(steps, product(point, sigma), z)
             # In its own unit, since squares of what has shrunk so much would be zero.
@@ -177,23 +184,25 @@ class Probes(AbstractCertificate):
             bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
             # What has not shrunk for some rounds will not.
             age = jnp.where(norm < least, 0, age + 1)
-            going &= (norm > 0.5) & (norm < 1e6 * rare) & (age < PATIENCE)
+            enough = norm <= 0.5
+            if sharp:
+                # A better bound leaves fewer thresholds open.
+                enough &= (norm <= SHARP) | ~jnp.any(on_border(bound), axis=0)
+            going &= ~enough & (norm < 1e6 * rare) & (age < PATIENCE)
             return k + PROBE_STEPS, z, bound, jnp.fmin(least, norm), age, going
 
-        def bound_in(wanted, sigma):
+        def bound_in(wanted, sigma, sharp=False):
             none = jnp.zeros(x.shape[1], jnp.int32)
             start = (none[0], columns(self.probe), unknown, unknown, none, wanted)
-            return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma), start)[2]
+            return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma, sharp), start)[2]
 
-        bound = bound_in(wanted, sigma)
+        bound = bound_in(wanted, sigma, sharp=linear)
         failed |= wanted & ~(bound < jnp.inf)
         stable = wanted & (bound < -self.band)
         if linear:
-            hidden = left_by_rounding(lanewise, sigma, bound, point, i)
-            room, slack = margin(lanewise, sigma, point, i, hidden)
-            u = lanewise.drive(point, i)
+            room = jnp.where(sigma, u, -u) - slack(bound)
             moved = jnp.abs(u - lanewise.drive(x, i))
-            border = jnp.abs(u) <= 2 * slack
+            border = on_border(bound)
             # A loose bound makes borders wide: what lies truly beyond its threshold still moves.
             hides = is_hidden(border, u) & is_still(lanewise.drift(point, i), point)
             stable &= ~jnp.any(border, axis=0) | hides
@@ -207,6 +216,18 @@ class Probes(AbstractCertificate):
             stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * sizes(point), axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point.T, bound), failed
+
+
+def slack_of(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Callable:
+    """What rounding could hide of each drive, of a bound on the abscissa."""
+    shortest = left_by_rounding(network, sigma, jnp.full(x.shape[1], -jnp.inf, x.dtype), x, i)
+    own = margin(network, sigma, x, i, jnp.zeros_like(x))[1]
+    each = margin(network, sigma, x, i, shortest)[1] - own
+
+    def slack(bound: Float[Array, " rows"]) -> Lanes:
+        return own + longest_time(network, bound) * each
+
+    return slack
 
 
 def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:

@@ -297,12 +297,15 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
     return jax.lax.while_loop(unfinished, newton, start)[1]
 
 
-def approaches(change: Lanes, unit: Lanes, before: PerRow) -> tuple[PerRow, Bool[Array, " rows"]]:
+def approaches(
+    change: Lanes, unit: Lanes, before: PerRow, shrinks: float = 0.5
+) -> tuple[PerRow, Bool[Array, " rows"]]:
     """How large a step into a fixed point was, in these units, and whether another one helps: until
-    it is rounding for every neuron, or small and not half as large as the one before."""
+    it is rounding for every neuron, or small and no longer smaller by this factor than the one
+    before."""
     now = jnp.max(jnp.abs(change) / jnp.where(unit > 0, unit, 1), axis=0)
     tiny = RESIDUE * jnp.finfo(change.dtype).eps
-    return now, (now > tiny) & ((now < before / 2) | (now > tiny**0.5))
+    return now, (now > tiny) & ((now < shrinks * before) | (now > tiny**0.5))
 
 
 def left_by_rounding(
@@ -310,11 +313,15 @@ def left_by_rounding(
 ) -> Lanes:
     """How far rounding may have left the computed fixed point of a chamber from the true one.
 
-    That is the rounding of tau dx/dt, times the longest time constant that the bound on the
-    abscissa allows, in units of the fastest. `network` is `in_lanes`.
+    That is the rounding of tau dx/dt, times the longest time constant. `network` is `in_lanes`.
     """
-    longest = jnp.maximum(1, -1 / (bound * jnp.min(network.tau)))
-    return 2 * jnp.finfo(x.dtype).eps * longest * terms(network, sigma, x, i)
+    unit = 2 * jnp.finfo(x.dtype).eps
+    return unit * longest_time(network, bound) * terms(network, sigma, x, i)
+
+
+def longest_time(network: RateNetwork, bound: PerRow) -> PerRow:
+    """The longest time constant that a bound on the abscissa allows, in units of the fastest."""
+    return jnp.maximum(1, -1 / (bound * jnp.min(network.tau)))
 
 
 def stay(

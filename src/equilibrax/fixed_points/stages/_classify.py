@@ -79,7 +79,8 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     place = jnp.where(believed, point, x)
     believed |= hidden
     sides = sides_of(problem.network, place, i, scale)
-    below, above = one_sided_abscissas(problem, place, i, sides)
+    needed = believed | resting | certificate.bounds_are_exact
+    below, above = one_sided_abscissas(problem, place, i, sides, needed)
     abscissa = jnp.maximum(below, above)
     band = flow.marginal_abscissa(network)
     divided = (jnp.minimum(below, above) < -band) & (abscissa >= -band)
@@ -130,9 +131,10 @@ def sides_of(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> 
 
 
 def one_sided_abscissas(
-    problem: Problem, x: Vector, i: Vector, sides: Sides
+    problem: Problem, x: Vector, i: Vector, sides: Sides, needed: Flag
 ) -> tuple[Scalar, Scalar]:
-    """The abscissas with all neurons on a threshold silent, and with all of them active."""
+    """The abscissas with all neurons on a threshold silent, and with all of them active; of
+    threshold-linear networks only where they are needed."""
     network = problem.network
     if sides is None:
         abscissa = problem.certificate.abscissa_at(network, x, i)
@@ -146,7 +148,8 @@ def one_sided_abscissas(
 
     # A loop, so that it is compiled once, and the second turn is spared where there is no border.
     unknown = jnp.full(2, jnp.nan, x.dtype)
-    below, above = jax.lax.fori_loop(0, 1 + jnp.any(border), side, unknown)
+    turns = jnp.where(needed, 1 + jnp.any(border), 0)
+    below, above = jax.lax.fori_loop(0, turns, side, unknown)
     return below, above
 
 
