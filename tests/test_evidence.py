@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import lsoda
 
 import equilibrax as eqb
 from equilibrax import Evidence, Flow, Outcome
@@ -182,6 +183,19 @@ def test_probed_states_are_fixed_points_to_rounding(convention):
         assert np.abs(gap).max() < 2e-4
         seen += probed.sum()
     assert seen > 500
+
+
+def test_slow_modes_of_large_networks_are_probed():
+    """Near the edge of stability, where a sweep of a probe's steps gains little; against LSODA."""
+    with jax.enable_x64(False):
+        network = eqb.random_ei(300, key=jax.random.key(300), gain=0.9)
+        drawn = jax.random.uniform(jax.random.key(1), (256, 300), minval=-1.0, maxval=1.0)
+    inputs = np.asarray(drawn)[[63, 89, 187]]
+    found = eqb.find_fixed_points(network, inputs)
+    assert (found.evidence == Evidence.PROBED).all()
+    for i, state in zip(inputs, found.state, strict=True):
+        end = lsoda(network, i, t1=4000.0).y[:, -1]
+        np.testing.assert_allclose(state, end, rtol=0, atol=1e-3)
 
 
 def test_describe_counts_outcomes_and_evidence():
