@@ -58,8 +58,8 @@ def tuning(
     inputs = 1 + 0.2 * jnp.cos(angles[:, None] - preferred)
     ax = eqb.figures.tuning(network, inputs, angles, neurons=[0, 2], xlabel="angle")
     peaks = [line.get_xdata()[jnp.nanargmax(line.get_ydata())] for line in ax.get_lines()]
-    print(jnp.round(jnp.asarray(peaks) / jnp.pi, 1))  # in units of pi
-    # > [0.  0.5]
+    print([f"{abs(peak) / jnp.pi:.1f}" for peak in peaks])  # in units of pi
+    # > ['0.0', '0.5']
     ```
     """
     stimulus = _checks.floating("values", values)

@@ -131,13 +131,14 @@ def two_neuron(
     # > [0 1]
     ```
     """
-    pairs, xp = {}, library_of(w_self, w_cross)
+    pairs = {}
     for name, value in (("w_self", w_self), ("w_cross", w_cross)):
-        pair = _checks.floating(name, value)
-        _checks.per_neuron(name, pair, 2)
-        _checks.finite(name, pair)
-        pairs[name] = xp.broadcast_to(pair, (2,))
-    weights = xp.diag(pairs["w_self"]) + xp.diag(pairs["w_cross"])[:, ::-1]
+        pairs[name] = _checks.floating(name, value)
+        _checks.per_neuron(name, pairs[name], 2)
+        _checks.finite(name, pairs[name])
+    xp = library_of(*pairs.values())
+    own, cross = (xp.diag(xp.broadcast_to(pair, (2,))) for pair in pairs.values())
+    weights = own + cross[:, ::-1]
     return RateNetwork(weights, bias, tau, transfer, convention, partitions=(1, 1))
 
 
@@ -340,9 +341,9 @@ def from_graph(
     if _checks.is_concrete(delta) and _checks.is_concrete(epsilon):
         limit = _checks.number("delta", delta, above=0.0)
         _checks.number("epsilon", epsilon, above=0.0, below=limit / (limit + 1))
+    delta, epsilon = _checks.scalar("delta", delta), _checks.scalar("epsilon", epsilon)
     xp = library_of(delta, epsilon)
-    numbers = (("delta", delta), ("epsilon", epsilon))
-    delta, epsilon = (xp.asarray(_checks.scalar(name, number)) for name, number in numbers)
+    delta, epsilon = xp.asarray(delta), xp.asarray(epsilon)
     weights = xp.where(edges == 1, -1 + epsilon, -1 - delta)
     weights = xp.where(np.eye(len(edges), dtype=bool), 0, weights)
     return RateNetwork(weights, bias, tau, threshold_linear, convention)
