@@ -166,8 +166,8 @@ class Probes(AbstractCertificate):
         rare = 0.8 * n**0.5 * trials / UNNOTICED
         total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
 
-        if linear:
-            u, slack = lanewise.drive(point, i), slack_of(lanewise, sigma, point, i)
+        u: Any = lanewise.drive(point, i) if linear else None
+        slack: Any = slack_of(lanewise, sigma, point, i) if linear else None
 
         def on_border(bound):
             return jnp.abs(u) <= 2 * slack(bound)
