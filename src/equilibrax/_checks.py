@@ -48,6 +48,11 @@ def all_concrete(*trees: Any) -> bool:
     return all(map(is_concrete, jax.tree.leaves(trees)))
 
 
+def library_of(*trees: Any) -> Any:
+    """NumPy, which compiles nothing, unless an array in these trees is a tracer."""
+    return np if all_concrete(*trees) else jnp
+
+
 def is_concrete(value: Any) -> bool:
     """Whether the values can be read: false for tracers, which have only shape and dtype."""
     return not isinstance(value, Tracer)
@@ -72,9 +77,8 @@ def floating(name: str, value: Any) -> Array:
     if not hasattr(value, "dtype"):
         leaves = jax.tree.leaves(value)
         # Numbers of a list may be traced, as in `[[w, -1.0], [-1.0, w]]` under `jax.grad`.
-        library = np if all_concrete(leaves) else jnp
         try:
-            value = library.asarray(value)
+            value = library_of(leaves).asarray(value)
         except ValueError as error:
             fail(name, "be a rectangular array of floats", str(error))
         numbers = (isinstance(a, (int, float)) and not isinstance(a, bool) for a in leaves)

@@ -80,7 +80,7 @@ def partitioned(
     for name, weight in (("w_e", w_e), ("w_i", w_i), ("w_ei", w_ei), ("w_ii", w_ii)):
         _checks.not_negative(name, _checks.scalar(name, weight))
     group = np.repeat(np.arange(len(sizes)), sizes)
-    num_e, dtype, xp = len(group), jnp.result_type(float), library_of(w_e, w_i, w_ei, w_ii)
+    num_e, dtype, xp = len(group), jnp.result_type(float), _checks.library_of(w_e, w_i, w_ei, w_ii)
     if num_e + 1 > LARGEST_DENSE:
         # One column for each partition's excitation, and one for the inhibition.
         member = np.zeros((num_e + 1, len(sizes) + 1))
@@ -136,7 +136,7 @@ def two_neuron(
         pairs[name] = _checks.floating(name, value)
         _checks.per_neuron(name, pairs[name], 2)
         _checks.finite(name, pairs[name])
-    xp = library_of(*pairs.values())
+    xp = _checks.library_of(*pairs.values())
     own, cross = (xp.diag(xp.broadcast_to(pair, (2,))) for pair in pairs.values())
     weights = own + cross[:, ::-1]
     return RateNetwork(weights, bias, tau, transfer, convention, partitions=(1, 1))
@@ -189,7 +189,7 @@ def ring(
         right = jnp.asarray(waves, jnp.result_type(float))
         left = right * jnp.stack([jnp.asarray(w) for w in (w_0, w_1, w_1)]) / n
         return RateNetwork(low_rank(left, right), bias, tau, transfer, convention)
-    xp, dtype = library_of(w_0, w_1), jnp.result_type(float)
+    xp, dtype = _checks.library_of(w_0, w_1), jnp.result_type(float)
     tuned = xp.asarray(np.cos(theta[:, None] - theta[None, :]), dtype)
     weights = (xp.asarray(w_0, dtype) + xp.asarray(w_1, dtype) * tuned) / n
     return RateNetwork(weights.astype(dtype), bias, tau, transfer, convention)
@@ -261,15 +261,10 @@ def random_ei(
         weights = sparse(_random_matrix(n, p, source, key))
         return RateNetwork(weights, bias, tau, transfer, convention)
     connected = jax.random.bernoulli(key, p, (n, n))
-    xp = library_of(connected)
+    xp = _checks.library_of(connected)
     weights = xp.where(xp.asarray(connected) & ~np.eye(n, dtype=bool), source, 0.0)
     weights = weights.astype(jnp.result_type(float))
     return RateNetwork(weights, bias, tau, transfer, convention)
-
-
-def library_of(*numbers: Any) -> Any:
-    """NumPy, which compiles nothing, unless some of these numbers are traced."""
-    return np if _checks.all_concrete(numbers) else jnp
 
 
 def _random_matrix(n: int, p: float, source: np.ndarray, key: Array) -> Any:
@@ -342,7 +337,7 @@ def from_graph(
         limit = _checks.number("delta", delta, above=0.0)
         _checks.number("epsilon", epsilon, above=0.0, below=limit / (limit + 1))
     delta, epsilon = _checks.scalar("delta", delta), _checks.scalar("epsilon", epsilon)
-    xp = library_of(delta, epsilon)
+    xp = _checks.library_of(delta, epsilon)
     delta, epsilon = xp.asarray(delta), xp.asarray(epsilon)
     weights = xp.where(edges == 1, -1 + epsilon, -1 - delta)
     weights = xp.where(np.eye(len(edges), dtype=bool), 0, weights)
