@@ -12,7 +12,6 @@ import pytest
 import scipy.linalg
 import scipy.sparse
 from jax.experimental import sparse as jax_sparse
-from oracles import lsoda
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
@@ -153,45 +152,6 @@ def test_abscissas_of_low_rank_are_exact(convention):
     found = eqb.find_fixed_points(network, inputs, method=Flow(abscissa=True))
     exact = np.linalg.eigvals(np.asarray(jax.vmap(dense.jacobian)(found.state, inputs)))
     np.testing.assert_allclose(found.abscissa, exact.real.max(axis=1), rtol=1e-8)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["single", "double"])
-def test_no_proof_of_low_rank_is_false(dtype):
-    """Near the edge of stability and beyond it, against eigenvalues and LSODA."""
-    rng = np.random.default_rng(3)
-    kinds = []
-    for strength in (0.5, 1.0, 1.5, 2.0):
-        left = rng.normal(size=(30, 3))
-        right = strength * (left @ rng.normal(size=(3, 3)) + rng.normal(size=(30, 3))) / 30
-        network = eqb.RateNetwork(eqb.low_rank(left, right, -0.2), bias=0.1).astype(dtype)
-        inputs = rng.uniform(-1, 1, (60, 30)).astype(dtype)
-        found = eqb.find_fixed_points(network, inputs)
-        matrix = left @ right.T - 0.2 * np.eye(30)
-        stable = np.asarray(found.stable)
-        active = np.asarray(found.state) > 0.1
-        jacobians = matrix * active[:, None, :] - np.eye(30)
-        assert (np.linalg.eigvals(jacobians).real.max(axis=1) < 0)[stable].all()
-        double = eqb.RateNetwork(matrix, bias=0.1)
-        for k in np.flatnonzero(np.asarray(found.certified))[:3]:
-            end = lsoda(double, inputs[k], t1=400 / -float(found.abscissa_bound[k])).y[:, -1]
-            scale = np.abs(end).max()
-            np.testing.assert_allclose(found.state[k], end, atol=2e-5 * scale)
-        kinds += found.evidence.tolist()
-    assert kinds.count(Evidence.PROVEN) > 100
-
-
-def test_a_saddle_of_low_rank_is_unstable_and_a_continuum_marginal():
-    ones, signs = np.ones(N), np.where(np.arange(N) % 2, 1.0, -1.0)
-    # Along `signs` the eigenvalue is 0.5; the start does not excite it.
-    network = eqb.RateNetwork(eqb.low_rank(1.5 * signs / N, signs), transfer=eqb.tanh)
-    found = eqb.find_fixed_points(network, jnp.zeros(N), x0=jnp.zeros(N))
-    assert Outcome(int(found.outcome)) is Outcome.UNSTABLE
-    np.testing.assert_allclose(found.abscissa, 0.5, rtol=1e-9)
-    # W = 1 1' / N: an eigenvalue of zero where all are active, and a line of fixed points.
-    line = eqb.RateNetwork(eqb.low_rank(ones / N, ones))
-    found = eqb.find_fixed_points(line, jnp.zeros(N), x0=jnp.asarray(2 * ones))
-    assert Outcome(int(found.outcome)) is Outcome.MARGINAL
-    np.testing.assert_allclose(found.state, 2)
 
 
 def test_drivers_agree_and_batches_of_one_network_compile_once():

@@ -140,6 +140,14 @@ MOST_PASSES = 40
 RESIDUE = 2.0
 """Rounding units of the state below which the last of these steps ends them."""
 
+MOST_CHAMBERS, SMOOTH_TURNS = 8, 4
+"""Chambers in which the fixed point of a low-rank network is sought; and turns of three steps each
+that its smooth dynamics take to rounding."""
+
+ROOT_STEPS = 32
+"""Steps of an iteration for a matrix's root, which enlarges small eigenvalues by half in each: what
+is still missing counts as an error."""
+
 MOST_EULER_STEPS = 256
 """Steps of the frozen chamber's flow that are summed before the trajectory is followed further."""
 

@@ -177,6 +177,8 @@ class Settler:
         problem, state, wanted = chunk
         bits = _union(wanted)
         for stage, phase in plan:
+            if stage is INTEGRATE and phase.spared:
+                continue
             # Integration, with no row to move, still says what the phase's other stages want.
             if not bits & (PENDING_BIT if stage is INTEGRATE else BITS[stage.name]):
                 continue

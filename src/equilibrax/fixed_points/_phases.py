@@ -22,6 +22,7 @@ class Phase(NamedTuple):
       of the last phase.
     - `judged`, `watched`: whether verdicts are passed, and cycles sought, after it.
     - `final`: whether it is the last one.
+    - `spared`: whether no trajectory has to be followed before proofs are tried.
     """
 
     tolerances: Tolerances
@@ -32,6 +33,7 @@ class Phase(NamedTuple):
     judged: Any
     watched: Any
     final: Any
+    spared: Any
 
 
 def schedule(
@@ -42,7 +44,8 @@ def schedule(
     Verdicts are passed only on trajectories that have rested at the loosest tolerances and gone on
     from there. Trajectories that still move early and at a fifth of the time are watched for a
     cycle, and once more at the end. Where every trajectory is proven to converge to the same point,
-    the first two phases are as loose as a first look allows.
+    the first two phases are as loose as a first look allows, and the first is spared if the point
+    can be found without it.
     """
     dtype, convergent = network.dtype, certificate.convergent
     concrete = _checks.is_concrete(network.tau) and _checks.is_concrete(convergent)
@@ -77,9 +80,11 @@ def schedule(
         horizon = t1 * number(share)
         if is_map(network):
             horizon = xp.ceil(horizon)  # of whole steps
+        spared = convergent & np.bool_(k == 0 and certificate.solves)
         return Phase(
             Tolerances(*map(number, tight)), number(settling), horizon, horizon * number(nearly),
-            t1 * number(nearly), np.bool_(judged), np.bool_(watched), np.bool_(k == len(rows) - 1),
+            t1 * number(nearly), np.bool_(judged), watched & ~spared, np.bool_(k == len(rows) - 1),
+            spared,
         )  # fmt: skip
 
     return [phase(k, *row) for k, row in enumerate(rows)]

@@ -115,7 +115,7 @@ def chunk_rows(n: int, count: int, platform: str = "cpu") -> int:
         few, many = _power_of_two(2**20 // n, 256, 2**16), _power_of_two(2**25 // n, 256, 2**22)
         return many if count >= many // 4 else few
     # A chunk of very large networks is some megabytes for each of its columns.
-    least = max(32, min(2**21 // n, 256))
+    least = max(32, min(2**19 // n, 256))
     large = _power_of_two(2**19 // n, 2 * least, 2**16)
     return large if count >= 2 * large else _power_of_two(2**16 // n, least, 2**10)
 

@@ -87,14 +87,17 @@ def proof_in_blocks(
 class AbstractCertificate(eqx.Module):
     """How convergence and stability are shown for one network.
 
-    - `settling`: how slow a trajectory must be, as a share of its distance from the nearest
-      threshold, for a proof to be tried; in each of the first three phases.
+    - `settling`: how slow a trajectory must be, as a share of its `distance` from thresholds, for a
+      proof to be tried; in each of the first three phases.
+    - `solves`: whether, in a network where all trajectories converge to one point, that is found
+      without following them.
     - `early`: the share of the time at which trajectories are first watched for a cycle.
     - `bounds_are_exact`: whether the bound on an abscissa is the abscissa itself.
     - `traps`: whether trajectories can be known to converge before they have rested for good.
     """
 
     settling: ClassVar[tuple[float, float, float]]
+    solves: ClassVar[bool] = False
     early: ClassVar[float]
     bounds_are_exact: ClassVar[bool] = False
     traps: ClassVar[bool] = True
@@ -103,6 +106,10 @@ class AbstractCertificate(eqx.Module):
     def convergent(self) -> Any:
         """Whether every trajectory is proven to converge to its input's one fixed point."""
         return np.zeros((), bool)
+
+    def distance(self, sizes: Float[Array, "n lanes"]) -> Float[Array, " lanes"]:
+        """How far trajectories are from thresholds, whose drives have these sizes."""
+        return jnp.min(sizes, axis=0)
 
     def parts(
         self, network: Any, x: Array, inputs: Array, rows: np.ndarray

@@ -14,16 +14,26 @@ from ._powers import exponential
 
 
 class Ellipsoid(eqx.Module):
-    """P with J'P + PJ < 0, its inverse, and whether all that is proven; and then -J^-1."""
+    """P with J'P + PJ <= -m, a number m > 0, P's inverse, and whether all that is proven; and then
+    -J^-1."""
 
     p: Matrix
     inverse: Matrix
     proven: Flag
     back: Matrix
+    least: Scalar
 
     def reach(self, rows: Float[Array, "k n"]) -> Float[Array, " k"]:
         """c P^-1 c' for each row c: the square of how far c x gets on the ellipsoid x'Px = 1."""
         return jnp.sum((rows @ self.inverse) * rows, axis=1)
+
+    @property
+    def rate(self) -> Scalar:
+        """How fast |x|_P = sqrt(x'Px) falls along x' = J x at least: |x|_P' <= -rate |x|_P."""
+        size = jnp.linalg.norm(self.p)
+        # |P| is at most the fourth root of |P^4|_F.
+        fourth = jnp.linalg.norm(jnp.linalg.matrix_power(self.p / size, 4))
+        return self.least / (2.01 * size * fourth**0.25)
 
 
 def solve_lyapunov(jacobian: Matrix, wanted: Flag, shift: Scalar | float = 0.0) -> Ellipsoid:
@@ -88,4 +98,4 @@ def solve_lyapunov(jacobian: Matrix, wanted: Flag, shift: Scalar | float = 0.0) 
     x, rest, _ = jax.lax.while_loop(improvable, improve, (start, left(start), 0))
     # P^-1 = X (1 - R)^-1 with R = 1 - P X.
     inverse = (x[0] + x[0].T) / 2 / (1 - jnp.minimum(rest[0], 0.5))
-    return Ellipsoid(p, inverse, hopeful & (jnp.max(rest) < 0.1), x[1])
+    return Ellipsoid(p, inverse, hopeful & (jnp.max(rest) < 0.1), x[1], 1 - error)

@@ -21,7 +21,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..._types import Matrix, Scalar, Vector
+from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork
 from ._powers import Powers, balance
 
@@ -38,11 +38,8 @@ class GlobalStability(eqx.Module):
 
     def __init__(self, network: RateNetwork, band: Float[Array, ""]):
         symmetric = symmetric_part(network, balance(network.weights), band)
-        step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
-        unknown = jnp.full_like(step, jnp.inf)
-        powers = Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool))
         # Where it is, T S^2 traps in every chamber.
-        self.band, self.convergent = band, (powers.norm[0] < 1) & is_alike(network)
+        self.band, self.convergent = band, is_negative(symmetric) & is_alike(network)
 
 
 def symmetric_part(network: RateNetwork, scale: Vector, band: Scalar) -> Matrix:
@@ -54,6 +51,13 @@ def symmetric_part(network: RateNetwork, scale: Vector, band: Scalar) -> Matrix:
     scaled = scale[:, None] * (network.weights - eye) / scale
     slack = 4 * n * jnp.finfo(scaled.dtype).eps * jnp.max(jnp.abs(scaled))
     return (scaled + scaled.T) / 2 + (band * jnp.max(network.tau) + slack) * eye
+
+
+def is_negative(symmetric: Matrix) -> Flag:
+    """Whether a symmetric matrix is proven to be negative definite."""
+    step = 1 / jnp.max(jnp.sum(jnp.abs(symmetric), axis=1))
+    unknown = jnp.full_like(step, jnp.inf)
+    return Powers(step * symmetric[None], step, unknown, jnp.ones(1, bool)).norm[0] < 1
 
 
 def is_alike(network: RateNetwork) -> Any:

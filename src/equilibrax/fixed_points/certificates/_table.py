@@ -78,8 +78,9 @@ class ChamberTable(AbstractCertificate):
         self.always = last.proven & is_alike(network)
         back = ellipsoid.back / (there * network.tau)
         ellipsoid = Ellipsoid(
-            ellipsoid.p * square, ellipsoid.inverse / square, ellipsoid.proven, back
-        )
+            ellipsoid.p * square, ellipsoid.inverse / square, ellipsoid.proven, back,
+            ellipsoid.least * jnp.min(square, axis=(0, 1)),
+        )  # fmt: skip
         # The other columns mean something only where J is Hurwitz.
         back = jnp.where(ellipsoid.proven[:, None, None], back, eye)
         reach = jax.vmap(Ellipsoid.reach)(ellipsoid, rows @ (back * network.tau))

@@ -14,8 +14,10 @@ from ._stage import Problem, Stage
 
 
 def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
-    """Pending trajectories at rest; where verdicts are passed, all that have stopped for good."""
-    at_rest = (state.stop == StopReason.AT_REST) & (problem.certificate.traps | phase.judged)
+    """Pending trajectories at rest, or all in a phase that follows none; where verdicts are passed,
+    all that have stopped for good."""
+    at_rest = (state.stop == StopReason.AT_REST) | phase.spared
+    at_rest &= problem.certificate.traps | phase.judged
     return state.pending & (at_rest | (phase.judged & (state.stop >= StopReason.ESCAPED)))
 
 

@@ -51,9 +51,10 @@ class InFlight(eqx.Module):
 
 
 def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
-    """Pending trajectories, unless they have escaped or are out of time or steps."""
-    del problem, phase
-    return state.moving
+    """Pending trajectories, unless they have escaped or are out of time or steps, or need not be
+    followed in this phase."""
+    del problem
+    return state.moving & ~phase.spared
 
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
@@ -78,7 +79,8 @@ def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
         speed = speed_of(lanes)
         at_rest = jnp.all(speed <= tolerances.at_rest(lanes.x, lanes.scale), axis=0)
         if is_threshold_linear(lanewise):
-            distance = jnp.min(jnp.abs(lanewise.drive(lanes.x, lanes.i)) * inverse, axis=0)
+            sizes = jnp.abs(lanewise.drive(lanes.x, lanes.i)) * inverse
+            distance = problem.certificate.distance(sizes)
             at_rest |= jnp.max(speed * inverse, axis=0) < phase.settling * distance
         reason = reason_to_stop(
             at_rest, lanes.time, lanes.num_steps, phase.end, phase.t1, flow.max_steps

@@ -30,12 +30,15 @@ class LowRank(StructuredWeights):
 
     def lanes(self, x):
         diagonal = self.diagonal if self.diagonal.ndim == 0 else self.diagonal[:, None]
-        numbers = self.right.T @ x
-        if len(numbers) > FUSED:
-            return self.left @ numbers + diagonal * x
+        return self.spread(self.right.T @ x) + diagonal * x
+
+    def spread(self, numbers: Float[Array, "r lanes"]) -> Float[Array, "n lanes"]:
+        """U q, lane by lane."""
+        if not 0 < len(numbers) <= FUSED:
+            return self.left @ numbers
         # Column by column, which the compiler fuses with what is done to each neuron.
         columns = zip(self.left.T, numbers, strict=True)
-        return sum((u[:, None] * number for u, number in columns), diagonal * x)
+        return sum(u[:, None] * number for u, number in columns)  # pyright: ignore
 
     def absolute(self):
         return LowRank(jnp.abs(self.left), jnp.abs(self.right), jnp.abs(self.diagonal))

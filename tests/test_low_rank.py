@@ -1,0 +1,185 @@
+"""Proofs for networks of low rank, against eigenvalues and LSODA in double precision."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import lsoda
+
+import equilibrax as eqb
+from equilibrax import Evidence, Outcome
+from equilibrax.fixed_points.certificates import LowRankPoint
+
+N = 40
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["single", "double"])
+def test_no_proof_of_low_rank_is_false(dtype):
+    """Near the edge of stability and beyond it, against eigenvalues and LSODA."""
+    rng = np.random.default_rng(3)
+    kinds = []
+    for strength in (0.5, 1.0, 1.5, 2.0):
+        left = rng.normal(size=(30, 3))
+        right = strength * (left @ rng.normal(size=(3, 3)) + rng.normal(size=(30, 3))) / 30
+        network = eqb.RateNetwork(eqb.low_rank(left, right, -0.2), bias=0.1).astype(dtype)
+        inputs = rng.uniform(-1, 1, (60, 30)).astype(dtype)
+        found = eqb.find_fixed_points(network, inputs)
+        matrix = left @ right.T - 0.2 * np.eye(30)
+        stable = np.asarray(found.stable)
+        active = np.asarray(found.state) > 0.1
+        jacobians = matrix * active[:, None, :] - np.eye(30)
+        assert (np.linalg.eigvals(jacobians).real.max(axis=1) < 0)[stable].all()
+        double = eqb.RateNetwork(matrix, bias=0.1)
+        for k in np.flatnonzero(np.asarray(found.certified))[:3]:
+            end = lsoda(double, inputs[k], t1=400 / -float(found.abscissa_bound[k])).y[:, -1]
+            scale = np.abs(end).max()
+            np.testing.assert_allclose(found.state[k], end, atol=2e-5 * scale)
+        kinds += found.evidence.tolist()
+    assert kinds.count(Evidence.PROVEN) > 100
+
+
+def test_a_saddle_of_low_rank_is_unstable_and_a_continuum_marginal():
+    ones, signs = np.ones(N), np.where(np.arange(N) % 2, 1.0, -1.0)
+    # Along `signs` the eigenvalue is 0.5; the start does not excite it.
+    network = eqb.RateNetwork(eqb.low_rank(1.5 * signs / N, signs), transfer=eqb.tanh)
+    found = eqb.find_fixed_points(network, jnp.zeros(N), x0=jnp.zeros(N))
+    assert Outcome(int(found.outcome)) is Outcome.UNSTABLE
+    np.testing.assert_allclose(found.abscissa, 0.5, rtol=1e-9)
+    # W = 1 1' / N: an eigenvalue of zero where all are active, and a line of fixed points.
+    line = eqb.RateNetwork(eqb.low_rank(ones / N, ones))
+    found = eqb.find_fixed_points(line, jnp.zeros(N), x0=jnp.asarray(2 * ones))
+    assert Outcome(int(found.outcome)) is Outcome.MARGINAL
+    np.testing.assert_allclose(found.state, 2)
+
+
+def competition(n, diagonal=0.0, bias=0.0, dtype=np.float32):
+    """Two populations that excite themselves, and inhibit each other."""
+    sign = np.repeat([1.0, -1.0], n // 2)
+    left = np.stack([np.maximum(sign, 0), np.maximum(-sign, 0), np.ones(n)], axis=1)
+    right = left * [5 / n, 5 / n, -4 / n]
+    network = eqb.RateNetwork(eqb.low_rank(left, right, diagonal), bias=bias)
+    return network.astype(dtype)
+
+
+def in_double(network):
+    """The same, with its matrix."""
+    double = network.astype(np.float64)
+    return eqb.RateNetwork(
+        np.asarray(double.dense_weights), double.bias, convention=network.convention
+    )
+
+
+@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+def test_trajectories_are_trapped_while_neurons_cross_their_thresholds(convention):
+    n = 300
+    rng = np.random.default_rng(0)
+    left, other = rng.normal(size=(2, n))
+    weights = eqb.low_rank(left, (other - left) / n, 0.1)
+    network = eqb.RateNetwork(weights, convention=convention)
+    inputs = rng.normal(size=(8, n))
+    point = np.asarray(eqb.find_fixed_points(network, inputs).state)
+    certificate = LowRankPoint(network, jnp.asarray(1e-8))
+    certificate = eqx.tree_at(lambda c: c.globally, certificate, jnp.asarray(False))
+    drive = jax.vmap(network.drive)
+    crossing, proven = 0, 0
+    for size in (0.01, 0.03, 0.1, 0.3, 3.0):
+        x = jnp.asarray(point + size * rng.normal(size=point.shape))
+        proof = certificate.proof(network, x.T, jnp.asarray(inputs).T, jnp.ones(8, bool))
+        trapped = np.asarray(proof.evidence) == Evidence.PROVEN
+        sides = (np.asarray(drive(x, inputs)) > 0) != (np.asarray(drive(point, inputs)) > 0)
+        crossing += (trapped & sides.any(axis=1)).sum()
+        proven += trapped.sum()
+        for k in np.flatnonzero(trapped)[:1]:
+            end = lsoda(in_double(network), inputs[k], x0=x[k], t1=100.0).y[:, -1]
+            np.testing.assert_allclose(proof.point[k], end, atol=1e-6)
+    assert crossing > 10
+    assert proven < 40  # not those far away
+
+
+def test_no_trajectory_is_said_to_be_trapped_by_a_point_that_it_does_not_reach():
+    """Two populations compete; starts on both sides of the boundary between their basins."""
+    n = 60
+    rng = np.random.default_rng(1)
+    network = competition(n, 0.05)
+    certificate = LowRankPoint(network, jnp.float32(3e-4))
+    assert not certificate.convergent
+    inputs = np.repeat(0.5 + 0.1 * rng.normal(size=(4, n)), 16, axis=0).astype(np.float32)
+    starts = (np.repeat([1.0, -1.0], n // 2) * rng.normal(0, 0.5, (64, 1))).astype(np.float32)
+    proof = certificate.proof(
+        network, jnp.asarray(starts.T), jnp.asarray(inputs.T), jnp.ones(64, bool)
+    )
+    found = eqb.find_fixed_points(network, inputs, x0=starts)
+    assert found.stable.all()
+    ends = [
+        lsoda(in_double(network), i, x0, t1=200.0).y[:, -1]
+        for i, x0 in zip(inputs, starts, strict=True)
+    ]
+    np.testing.assert_allclose(found.state, ends, atol=2e-5)
+    assert len({tuple(end > 0) for end in np.asarray(found.state)}) > 1
+    trapped = np.asarray(proof.evidence) == Evidence.PROVEN
+    np.testing.assert_allclose(
+        np.asarray(proof.point)[trapped], np.asarray(ends)[trapped], atol=2e-5
+    )
+
+
+def test_points_on_thresholds_are_proven_where_all_sides_agree():
+    """By a metric that the chambers beside them share; a computer's zero hides no sign."""
+    n = 300
+    rng = np.random.default_rng(4)
+    left, other = rng.normal(size=(2, n))
+    network = eqb.RateNetwork(eqb.low_rank(left, (other - left) / n, 0.1)).astype(np.float32)
+    certificate = LowRankPoint(network, jnp.float32(3e-4))
+    certificate = eqx.tree_at(lambda c: c.globally, certificate, jnp.asarray(False))
+    inputs = rng.normal(size=n).astype(np.float32)
+    first = np.asarray(eqb.find_fixed_points(network, inputs).state)
+    # Three silent neurons are moved onto their thresholds.
+    moved = np.flatnonzero(first < 0)[:3]
+    inputs[moved] -= first[moved]
+    point = np.where(np.isin(np.arange(n), moved), 0, first)
+    x = point[:, None] + 0.01 * rng.normal(size=(n, 8)).astype(np.float32)
+    repeated = jnp.repeat(jnp.asarray(inputs)[:, None], 8, axis=1)
+    proof = certificate.proof(network, jnp.asarray(x), repeated, jnp.ones(8, bool))
+    assert np.abs(proof.point[:, moved]).max() < 1e-6
+    assert (proof.evidence == Evidence.PROVEN).all()
+    end = lsoda(in_double(network), inputs, x[:, 0]).y[:, -1]
+    np.testing.assert_allclose(proof.point[0], end, atol=1e-5)
+
+
+def test_global_stability_is_that_of_the_symmetric_part():
+    rng = np.random.default_rng(2)
+    answers = []
+    for dtype in (np.float32, np.float64):
+        for strength in np.linspace(0.2, 2.0, 12):
+            left, right = rng.normal(size=(2, 50, 3)) * np.sqrt(strength / 50)
+            network = eqb.RateNetwork(eqb.low_rank(left, right, 0.2)).astype(dtype)
+            symmetric = left @ right.T + right @ left.T
+            largest = np.linalg.eigvalsh(symmetric / 2 + (0.2 - 1) * np.eye(50)).max()
+            certified = bool(LowRankPoint(network, jnp.asarray(1e-3, dtype)).convergent)
+            assert certified == (largest < 0) or (not certified and largest > -0.02), largest
+            answers.append(certified)
+    assert 6 < sum(answers) < 22
+    # Both factors alike: M'M is singular.
+    ones = np.ones((50, 1), np.float32) / 50
+    for strength, expected in ((-40.0, True), (40.0, True), (51.0, False)):
+        network = eqb.RateNetwork(eqb.low_rank(ones, strength * ones))
+        assert bool(LowRankPoint(network, jnp.float32(1e-3)).convergent) is expected
+
+
+@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+def test_globally_stable_networks_are_not_followed(convention):
+    rng = np.random.default_rng(3)
+    left = rng.normal(size=(100, 2))
+    weights = eqb.low_rank(left, (rng.normal(size=(100, 2)) - left) / 200, 0.1)
+    network = eqb.RateNetwork(weights, bias=0.1, tau=2.0, convention=convention)
+    inputs, starts = rng.normal(size=(2, 30, 100))
+    found = eqb.find_fixed_points(network, inputs, x0=starts)
+    assert found.certified.all()
+    assert (found.num_steps == 0).all()
+    assert (found.time == 0).all()
+    for k in range(3):
+        end = lsoda(in_double(network), inputs[k], starts[k]).y[:, -1]
+        np.testing.assert_allclose(found.state[k], end, atol=1e-7)
+    traced = eqx.filter_jit(eqb.find_fixed_points)(network, inputs, x0=starts)
+    assert (traced.num_steps == 0).all()
+    np.testing.assert_allclose(traced.state, found.state, atol=1e-12)
