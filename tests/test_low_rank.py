@@ -146,6 +146,48 @@ def test_points_on_thresholds_are_proven_where_all_sides_agree():
     np.testing.assert_allclose(proof.point[0], end, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(40,), (41,), (6, 8), (5, 7)])
+def test_kernels_of_few_fourier_modes_are_of_low_rank(shape):
+    rng = np.random.default_rng(5)
+    spectrum, kept = np.fft.fftn(rng.normal(size=shape)), np.zeros(shape, bool)
+    for mode in [
+        *rng.integers(0, shape, (3, len(shape))),
+        np.zeros(len(shape), int),
+        np.asarray(shape) // 2,
+    ]:
+        kept[tuple(mode)] = kept[tuple(-mode % shape)] = True
+    kernel = jnp.asarray(0.3 * np.fft.ifftn(spectrum * kept).real)
+    weights = eqb.convolution(kernel)
+    few = weights.with_few_modes(32)
+    assert few is not None
+    assert few.left.shape[1] == kept.sum()
+    np.testing.assert_allclose(few.as_matrix(), weights.as_matrix(), atol=1e-14)
+    assert weights.with_few_modes(int(kept.sum()) - 1) is None
+    assert eqb.convolution(jnp.asarray(rng.normal(size=shape))).with_few_modes(32) is None
+    assert eqb.convolution(jnp.zeros(shape)).with_few_modes(32) is None
+
+
+def test_a_ring_by_convolution_is_proven_and_its_bump_that_of_the_matrix():
+    n = 200
+    theta = 2 * np.pi * np.arange(n) / n
+    kernel = (3 * np.cos(theta) - 4) / n
+    network = eqb.RateNetwork(eqb.convolution(kernel))
+    inputs = 1 + np.random.default_rng(6).normal(size=(20, n)) / 3
+    found = eqb.find_fixed_points(network, inputs)
+    dense = eqb.find_fixed_points(eqb.RateNetwork(network.dense_weights), inputs)
+    assert found.certified.all()
+    assert dense.stable.all()
+    np.testing.assert_allclose(found.state, dense.state, atol=1e-11)
+
+    def bump(kernel, inputs):
+        return eqb.find_fixed_points(eqb.RateNetwork(eqb.convolution(kernel)), inputs).rates[0]
+
+    way, step = np.cos(theta) / n, 1e-6
+    slope = jax.jvp(lambda k: bump(k, inputs[0]), (jnp.asarray(kernel),), (jnp.asarray(way),))[1]
+    change = bump(kernel + step * way, inputs[0]) - bump(kernel - step * way, inputs[0])
+    np.testing.assert_allclose(slope, change / (2 * step), rtol=1e-6)
+
+
 def test_global_stability_is_that_of_the_symmetric_part():
     rng = np.random.default_rng(2)
     answers = []

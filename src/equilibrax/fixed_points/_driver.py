@@ -36,11 +36,12 @@ from .._progress import progress_bar
 from .._types import Device
 from .._workers import in_parallel, num_cores, workers_beside
 from ..networks import AbstractDynamics, RateNetwork
+from ..networks.weights import Convolution
 from ._flow import Flow
 from ._linalg import LAPACK, exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints, Outcome
-from ._speed import LARGEST_KEPT, chunk_rows
+from ._speed import LARGEST_KEPT, LARGEST_RANK, chunk_rows
 from ._state import State, blank_state, initial_state, result
 from ._traced import settle_traced
 from .certificates import AbstractCertificate, NoCertificate, certificate_for
@@ -121,6 +122,7 @@ class Settler:
     def __init__(
         self, network: AbstractDynamics, flow: Flow, num_inputs: int, size: int, device: Device
     ):
+        network = with_few_modes(network)
         # Inputs of a few components become what drives the neurons when a chunk starts.
         self.maps = None
         if isinstance(network, RateNetwork) and network.input_weights is not None:
@@ -227,6 +229,16 @@ def settle_rows(
     if len(rows):
         in_parallel(go_on, settler.spans(len(rows), workers), workers)
     return found.whole
+
+
+def with_few_modes(network: AbstractDynamics) -> AbstractDynamics:
+    """The network whose weights, if they are a convolution with few Fourier modes, are of low
+    rank: its products cost less, and it is proven."""
+    weights = network.weights if isinstance(network, RateNetwork) else None
+    if not isinstance(weights, Convolution):
+        return network
+    few = weights.with_few_modes(LARGEST_RANK)
+    return network if few is None else eqx.tree_at(lambda net: net.weights, network, few)
 
 
 def settler_for(

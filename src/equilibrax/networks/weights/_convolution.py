@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from ... import _checks
 from ._base import PAGE, StructuredWeights
+from ._low_rank import LowRank
 
 
 class Convolution(StructuredWeights):
@@ -48,6 +49,31 @@ class Convolution(StructuredWeights):
     def transpose(self):
         axes = range(self.kernel.ndim)
         return Convolution(jnp.roll(jnp.flip(self.kernel), 1, axes), self.bounds)
+
+    def with_few_modes(self, most: int) -> LowRank | None:
+        """The same as weights of low rank, where the kernel has so many Fourier modes at most,
+        beside what rounding leaves of the others; None otherwise. By NumPy."""
+        kernel = np.asarray(self.kernel, np.float64)
+        spectrum = np.fft.fftn(kernel)
+        least = 8 * np.finfo(self.dtype).eps * np.sum(np.abs(kernel))
+        modes = np.argwhere(np.abs(spectrum) > least)
+        if len(modes) > most:
+            return None
+        place = np.indices(kernel.shape).reshape(kernel.ndim, -1)
+        left, right = [], []
+        for mode in modes:
+            opposite = -mode % kernel.shape
+            alone = (mode == opposite).all()
+            if tuple(opposite) < tuple(mode):
+                continue  # It is the complex conjugate.
+            angle = 2 * np.pi * np.sum(mode / kernel.shape * place.T, axis=1)
+            wave = spectrum[tuple(mode)] * np.exp(1j * angle) * (1 if alone else 2) / kernel.size
+            left += [wave.real] if alone else [wave.real, wave.imag]
+            right += [np.cos(angle)] if alone else [np.cos(angle), np.sin(angle)]
+        if not left:
+            return None
+        factors = [jnp.asarray(np.stack(columns, axis=1), self.dtype) for columns in (left, right)]
+        return LowRank(*factors, jnp.zeros((), self.dtype))
 
     def as_matrix(self):
         place = np.indices(self.kernel.shape).reshape(self.kernel.ndim, -1)
