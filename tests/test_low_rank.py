@@ -208,19 +208,31 @@ def test_global_stability_is_that_of_the_symmetric_part():
         assert bool(LowRankPoint(network, jnp.float32(1e-3)).convergent) is expected
 
 
-@pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
-def test_globally_stable_networks_are_not_followed(convention):
+@pytest.mark.parametrize(
+    ("convention", "transfer"),
+    [
+        ("voltage", eqb.threshold_linear), ("activity", eqb.threshold_linear),
+        ("recurrent", eqb.threshold_linear), ("voltage", eqb.tanh), ("activity", eqb.sigmoid),
+    ],
+)  # fmt: skip
+def test_globally_stable_networks_are_not_followed(convention, transfer):
     rng = np.random.default_rng(3)
     left = rng.normal(size=(100, 2))
-    weights = eqb.low_rank(left, (rng.normal(size=(100, 2)) - left) / 200, 0.1)
-    network = eqb.RateNetwork(weights, bias=0.1, tau=2.0, convention=convention)
+    right = (rng.normal(size=(100, 2)) - left) / 200
+    # The slope of a sigmoid is a quarter at most.
+    weights = eqb.low_rank(
+        left, right / transfer.steepest, 0.1 * (transfer is eqb.threshold_linear)
+    )
+    options = {"bias": 0.1, "tau": 2.0, "convention": convention, "transfer": transfer}
+    network = eqb.RateNetwork(weights, **options)
     inputs, starts = rng.normal(size=(2, 30, 100))
     found = eqb.find_fixed_points(network, inputs, x0=starts)
     assert found.certified.all()
     assert (found.num_steps == 0).all()
     assert (found.time == 0).all()
     for k in range(3):
-        end = lsoda(in_double(network), inputs[k], starts[k]).y[:, -1]
+        dense = eqb.RateNetwork(network.dense_weights, **options)
+        end = lsoda(dense, inputs[k], starts[k]).y[:, -1]
         np.testing.assert_allclose(found.state[k], end, atol=1e-7)
     traced = eqx.filter_jit(eqb.find_fixed_points)(network, inputs, x0=starts)
     assert (traced.num_steps == 0).all()

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import _checks
 from ..networks import RateNetwork, with_matrix
-from ..networks._transfer import Sigmoid, Tanh, ThresholdLinear
+from ..networks._transfer import Sigmoid, Tanh
 from ._enumerate import LARGEST, is_unique
 from ._flow import Flow
 from .certificates import GlobalStability, all_sets
@@ -121,11 +121,6 @@ def analyse(network: RateNetwork) -> Analysis:
     )
 
 
-def _steepest(network: RateNetwork) -> float:
-    """L, the largest slope of the transfer function; infinite if none is known."""
-    return {ThresholdLinear: 1.0, Tanh: 1.0, Sigmoid: 0.25}.get(type(network.transfer), np.inf)
-
-
 def _parts(network: RateNetwork) -> tuple[np.ndarray, np.ndarray]:
     """W and tau in double precision."""
     return np.asarray(network.weights, np.float64), np.asarray(network.tau, np.float64)
@@ -134,7 +129,7 @@ def _parts(network: RateNetwork) -> tuple[np.ndarray, np.ndarray]:
 def _contraction(network: RateNetwork) -> tuple[float, str, np.ndarray]:
     """c, the norm and its weights."""
     weights, tau = _parts(network)
-    n, steepest = len(tau), _steepest(network)
+    n, steepest = len(tau), network.transfer.steepest
     by_columns = network.convention == "voltage"
     if not np.isfinite(steepest):
         return 0.0, "", np.ones(n)

@@ -5,6 +5,7 @@ and swept, and equal transfer functions share a compiled program. Networks also 
 elementwise JAX function, or a callable Equinox module whose parameters are arrays.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, cast
 
@@ -19,9 +20,13 @@ from .._types import Scalar
 
 
 class AbstractTransfer(eqx.Module):
-    """A function phi from drive to rate, elementwise, for arrays of any shape."""
+    """A function phi from drive to rate, elementwise, for arrays of any shape.
+
+    - `steepest`: a bound on phi', which is nowhere negative; infinite if none is known.
+    """
 
     name: ClassVar[str] = ""
+    steepest: ClassVar[float] = math.inf
 
     def __call__(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         raise NotImplementedError
@@ -45,6 +50,7 @@ class ThresholdLinear(AbstractTransfer):
     """
 
     name: ClassVar[str] = "threshold_linear"
+    steepest: ClassVar[float] = 1.0
 
     def __call__(self, u):
         return jax.nn.relu(u)
@@ -90,6 +96,7 @@ class Sigmoid(AbstractTransfer):
     """
 
     name: ClassVar[str] = "sigmoid"
+    steepest: ClassVar[float] = 0.25
 
     def __call__(self, u):
         return jax.nn.sigmoid(u)
@@ -110,6 +117,7 @@ class Tanh(AbstractTransfer):
     """
 
     name: ClassVar[str] = "tanh"
+    steepest: ClassVar[float] = 1.0
 
     def __call__(self, u):
         return jnp.tanh(u)

@@ -12,6 +12,9 @@ falls along all of them for a small epsilon, because 0 <= psi_j^2 <= psi_j z_j. 
 constants are equal, u = W x + i - b obeys the equation of `"voltage"` under `"activity"`, and
 so it does with v = x - i under `"recurrent"`: there the same is proven.
 
+Smooth transfer functions whose slopes are between 0 and L are L times functions whose slopes are
+between 0 and 1: for them the same holds of L W.
+
 Forti and Tesi, IEEE Trans. Circuits Syst. I 42:354 (1995), doi:10.1109/81.401145.
 """
 

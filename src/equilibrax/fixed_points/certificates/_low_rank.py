@@ -30,13 +30,15 @@ since phi(u_j) - phi(u_j*) is a share of e_j between 0 and 1. If m (a + c) < gam
 |z|_P + c w / a falls, so that both vanish in the end and |z|_P is never larger than that was at the
 start; which says which neurons are in N.
 
-Where the symmetric part of W - 1 is negative definite, every trajectory converges to the one fixed
-point of its input (`_global`): no trajectory is followed before the point is sought.
+Where the symmetric part of L W - 1 is negative definite, L being the largest slope of phi, every
+trajectory converges to the one fixed point of its input (`_global`): no trajectory is followed
+before the point is sought.
 
 What the rounding of sums over neurons (`summing_unit`) may change in K, and what neurons on a
 threshold may, must leave P a proof.
 """
 
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -51,7 +53,7 @@ from .._linalg import solve
 from .._result import Evidence
 from .._speed import LARGEST_RANK, ranked_rows
 from ..stepping import in_blocks, in_lanes
-from ._base import AbstractCertificate, Proof, proof_in_blocks
+from ._base import AbstractCertificate, Proof, evidence_of, proof_in_blocks
 from ._chambers import is_hidden
 from ._ellipsoids import Ellipsoid, solve_lyapunov
 from ._global import is_negative
@@ -92,8 +94,8 @@ class LowRankPoint(AbstractCertificate):
         alike = jnp.all(network.tau == network.tau[0])
         self.exact = alike & (is_threshold_linear(network) | (weights.diagonal == 0))
         self.globally = jnp.zeros((), bool)
-        if is_threshold_linear(network):
-            self.globally = alike & is_globally_stable(network, band)
+        if math.isfinite(network.transfer.steepest):
+            self.globally = self.exact & is_globally_stable(network, band)
 
     @property
     def convergent(self):
@@ -252,8 +254,7 @@ class LowRankPoint(AbstractCertificate):
         )
         proven = wanted & ellipsoid.proven & converged & (rate > 0) & (bound < -self.band)
         if not linear:
-            evidence = jnp.where(proven, Evidence.STABLE_PROVEN, Evidence.NONE)
-            return Proof(evidence.astype(jnp.int8), point.T, bound)
+            return Proof(evidence_of(proven, proven & self.convergent), point.T, bound)
 
         border = jnp.abs(u) <= hidden
         divided = jnp.any(border, axis=0)
@@ -325,15 +326,15 @@ def traps(
 
 
 def is_globally_stable(network: RateNetwork, band: Scalar) -> Flag:
-    """Whether the symmetric part of W - 1 is negative definite, by so much more than the marginal
-    abscissa and rounding may hide (`_global`).
+    """Whether the symmetric part of L W - 1 is negative definite, L being the largest slope of the
+    transfer function, by so much more than the marginal abscissa and rounding may hide (`_global`).
 
     That of U V' is M C M' with M = (U V) and C = [[0, 1], [1, 0]] / 2. It has the eigenvalues of
     R C R, and zeros, R being the root of the Gram matrix M'M. An error of that by epsilon changes
     its root by the root of epsilon at most.
     """
     weights: Any = network.weights
-    left, right = weights.left, weights.right
+    left, right = network.transfer.steepest * weights.left, weights.right
     # Columns of the same length.
     sizes = [jnp.linalg.norm(factor, axis=0) for factor in (left, right)]
     both = jnp.sqrt(sizes[0] * sizes[1])

@@ -72,8 +72,8 @@ class Convolution(StructuredWeights):
             right += [np.cos(angle)] if alone else [np.cos(angle), np.sin(angle)]
         if not left:
             return None
-        factors = [jnp.asarray(np.stack(columns, axis=1), self.dtype) for columns in (left, right)]
-        return LowRank(*factors, jnp.zeros((), self.dtype))
+        u, v = (jnp.asarray(np.stack(columns, axis=1), self.dtype) for columns in (left, right))
+        return LowRank(u, v, jnp.zeros((), self.dtype))
 
     def as_matrix(self):
         place = np.indices(self.kernel.shape).reshape(self.kernel.ndim, -1)
