@@ -44,7 +44,13 @@ from ._result import FixedPoints, Outcome
 from ._speed import LARGEST_KEPT, LARGEST_RANK, chunk_rows
 from ._state import State, blank_state, initial_state, result
 from ._traced import settle_traced
-from .certificates import AbstractCertificate, NoCertificate, certificate_for
+from .certificates import (
+    AbstractCertificate,
+    NoCertificate,
+    certificate_for,
+    has_low_rank,
+    is_exact,
+)
 from .stages import CERTIFY, CLASSIFY, INTEGRATE, MEASURE, PHASE_STAGES, Problem, Stage
 from .stepping import Queue
 
@@ -274,7 +280,7 @@ def _compile_together(
         return
     _KINDS.add(kind)
     m, n, dtype = size, network.num_neurons, network.dtype
-    shape_of = eqx.filter_eval_shape(_certificate, network, flow)
+    shape_of = eqx.filter_eval_shape(_certificate, network, flow, known_exact(network))
     certificate = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape_of)
     inputs = jax.device_put(np.zeros((m, num_inputs), dtype), device)
     problem = Problem(network, certificate, flow, inputs)
@@ -369,13 +375,18 @@ def _wanted(problem: Problem, state: State, phase: Phase) -> UInt8[Array, " m"]:
 
 def certificate_of(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
     """The certificate of this network, worked out by a program of its own."""
-    return jax.block_until_ready(_certificate(network, flow))
+    return jax.block_until_ready(_certificate(network, flow, known_exact(network)))
+
+
+def known_exact(network: AbstractDynamics) -> bool | None:
+    """Whether a network of low rank is as its proofs demand; None for other networks."""
+    return bool(is_exact(network)) if has_low_rank(network) else None
 
 
 @eqx.filter_jit
-def _certificate(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
+def _certificate(network: AbstractDynamics, flow: Flow, exact: bool | None) -> AbstractCertificate:
     with exactly():
-        return certificate_for(network, flow)
+        return certificate_for(network, flow, exact)
 
 
 @functools.lru_cache(maxsize=64)

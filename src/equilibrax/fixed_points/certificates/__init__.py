@@ -32,7 +32,11 @@ from ._chambers import (
 )
 from ._ellipsoids import solve_lyapunov as solve_lyapunov
 from ._global import GlobalStability as GlobalStability
-from ._low_rank import LowRankPoint as LowRankPoint, has_low_rank
+from ._low_rank import (
+    LowRankPoint as LowRankPoint,
+    has_low_rank as has_low_rank,
+    is_exact as is_exact,
+)
 from ._maps import MapPoint as MapPoint, MapProbes as MapProbes
 from ._polished import PolishedPoint as PolishedPoint
 from ._probes import Probes as Probes
@@ -44,9 +48,11 @@ from ._spectrum import (
 from ._table import ChamberTable as ChamberTable, has_table as has_table
 
 
-def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificate:
+def certificate_for(
+    network: AbstractDynamics, flow: Flow, exact: bool | None = None
+) -> AbstractCertificate:
     """The certificate of this network, for the evidence that the flow asks for; abscissas within
-    the marginal band prove nothing."""
+    the marginal band prove nothing. `exact` says what is known of a network of low rank."""
     n, evidence, band = network.num_neurons, flow.evidence, flow.marginal_abscissa(network)
     if is_structured(network):
         low_rank = has_low_rank(network)
@@ -59,8 +65,9 @@ def certificate_for(network: AbstractDynamics, flow: Flow) -> AbstractCertificat
         if flow.abscissa and not low_rank:
             must = "be False for weights with structure, whose eigenvalues are not computed"
             _checks.fail("abscissa", must, "is True", page="explanation/certificates")
-        ranked = low_rank and evidence != "probe"
-        return LowRankPoint(network, band) if ranked else Probes(network, band)
+        if not low_rank or evidence == "probe" or exact is False:
+            return Probes(network, band)
+        return LowRankPoint(network, band, exact is True)
     if evidence == "spectrum":
         return NoCertificate()
     if is_map(network):

@@ -39,12 +39,14 @@ threshold may, must leave P a proof.
 """
 
 import math
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ... import _checks
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork, is_threshold_linear
 from ...networks.weights import LowRank
@@ -70,13 +72,20 @@ def has_low_rank(network: Any) -> bool:
     return 0 < weights.left.shape[1] <= LARGEST_RANK
 
 
+def is_exact(network: Any) -> Any:
+    """Whether a network of low rank is as its proofs demand; by NumPy where that is known."""
+    xp, weights = _checks.library_of(network), network.weights
+    tau, d = xp.asarray(network.tau), xp.asarray(weights.diagonal)
+    return xp.all(tau == tau[0]) & (is_threshold_linear(network) | (d == 0))
+
+
 class LowRankPoint(AbstractCertificate):
     """Proofs from r x r matrices.
 
     - `band`: the marginal abscissa, beyond which all proofs are.
-    - `exact`: whether time constants and diagonal are as that demands.
+    - `exact`: whether time constants and diagonal are as that demands (`is_exact`).
     - `globally`: whether the network is globally stable.
-    - `probes`: for other networks.
+    - `probes`: for other networks; None where it is known that this is none.
     """
 
     settling: ClassVar[tuple[float, float, float]] = (1 / 10, 1 / 50, 0.0)
@@ -86,13 +95,11 @@ class LowRankPoint(AbstractCertificate):
     band: Float[Array, ""]
     exact: Bool[Array, ""]
     globally: Bool[Array, ""]
-    probes: Probes
+    probes: Probes | None
 
-    def __init__(self, network: RateNetwork, band: Float[Array, ""]):
-        self.band, self.probes = band, Probes(network, band)
-        weights: Any = network.weights
-        alike = jnp.all(network.tau == network.tau[0])
-        self.exact = alike & (is_threshold_linear(network) | (weights.diagonal == 0))
+    def __init__(self, network: RateNetwork, band: Float[Array, ""], exact: bool = False):
+        self.band, self.probes = band, None if exact else Probes(network, band)
+        self.exact = is_exact(network)
         self.globally = jnp.zeros((), bool)
         if math.isfinite(network.transfer.steepest):
             self.globally = self.exact & is_globally_stable(network, band)
@@ -105,12 +112,16 @@ class LowRankPoint(AbstractCertificate):
         return jnp.mean(sizes, axis=0)
 
     def prove(self, network, x, inputs, queue):
+        probes = self.probes
+
         def treat(x, i, valid):
-            return jax.lax.cond(
-                self.exact,
-                lambda: self.proof(network, x.T, i.T, valid),
-                lambda: self.probes.proof(network, x.T, i.T, valid),
-            )
+            def proof():
+                return self.proof(network, x.T, i.T, valid)
+
+            if probes is None:
+                return proof()
+            other = partial(probes.proof, network, x.T, i.T, valid)
+            return jax.lax.cond(self.exact, proof, other)
 
         n, r = network.weights.left.shape
         return proof_in_blocks(queue, ranked_rows(n, r), treat, x, inputs)
