@@ -310,3 +310,25 @@ def test_a_nonsmooth_fold():
 def test_a_branch_needs_a_fixed_point():
     with pytest.raises(ValueError, match="`x0` must be given where there is no stable"):
         eqb.follow_branch(lambda p: eqb.two_neuron(1.5, 0.0), jnp.ones(2), 0.0, 1.0)
+
+
+def test_starts_methods_tolerances_and_limits_are_heeded():
+    by_spectrum = eqb.Flow(evidence="spectrum")
+    start, both = jnp.asarray([0.0, 1.0]), jnp.ones(2)
+    swept = eqb.sweep(
+        lambda w: eqb.two_neuron(w), jnp.asarray([0.5]), both, x0=start, method=by_spectrum
+    )
+    assert swept.found.rates[0, 1] > 0 == swept.found.rates[0, 0]
+    assert swept.found.evidence[0] == eqb.Evidence.SPECTRUM
+    starts = jnp.stack([start, start[::-1]])
+    network, drive = eqb.two_neuron(0.5), jnp.asarray([1.0, 0.5])
+    assert len(eqb.basins(network, both, starts).found.state) == 2
+    merged = eqb.basins(network, both, starts, tolerance=10.0, method=by_spectrum)
+    assert merged.label.tolist() == [0, 0]
+    assert (merged.found.evidence == eqb.Evidence.SPECTRUM).all()
+    sequence = eqb.settle_sequence(network, starts, x0=start, method=by_spectrum)
+    assert (sequence.evidence == eqb.Evidence.SPECTRUM).all()
+    branch = eqb.follow_branch(lambda p: network, lambda p: p * drive, 1.0, 9.0, max_points=4)
+    assert (branch.end, len(branch.parameter)) == ("max_points", 4)
+    rates = jnp.asarray([[0.5, 0.2], [0.05, 0.0]])
+    assert eqb.metrics.winner(rates, (1, 1), threshold=0.1).tolist() == [0, -1]

@@ -99,7 +99,8 @@ class Evidence(enum.IntEnum):
     | `NONE`          | no fixed point was found      | -                                       |
 
     - *PROVEN* rests on an ellipsoid around the fixed point of a threshold-linear network: it lies
-      in one chamber, and the flow cannot leave it.
+      in one chamber, and the flow cannot leave it. Of low rank, it allows for what neurons that
+      cross their thresholds can change. Or it rests on global stability.
     - *STABLE_PROVEN* rests on a power of I + h J with a norm below one, J being the Jacobian at the
       polished point. All proofs allow for the rounding of their products.
     - *PROBED* rests on a random vector that shrinks under powers of I + h J. If an eigenvalue's
