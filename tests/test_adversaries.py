@@ -13,6 +13,7 @@ SINGLE_CANNOT = {"a-slow-reaction"}
 """Cases that single precision does not resolve: a tolerance of 1e-8 is below its rounding."""
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["single", "double"])
 @pytest.mark.parametrize("name", ADVERSARIES)
 def test_no_adversary_wins(name, dtype):

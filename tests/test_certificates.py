@@ -24,6 +24,7 @@ def random_network(n, convention, seed=0):
 
 @pytest.mark.parametrize("n", [4, 12])
 @pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.rounding
 def test_a_trapped_trajectory_never_leaves_its_chamber(convention, n):
     network = random_network(n, convention)
     inputs = jr.uniform(jr.key(1), (300, n), jnp.float64, -1.0, 1.0)
@@ -53,6 +54,7 @@ def test_a_trapped_trajectory_never_leaves_its_chamber(convention, n):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.rounding
 def test_larger_networks_settle_on_points_that_enumeration_knows(convention):
     strength = {"voltage": (1.0, 8.0), "activity": (1.0, 8.0), "recurrent": (0.24, 2.0)}
     w_e, w_i = strength[convention]
@@ -83,6 +85,7 @@ def test_stability_is_proven_without_eigenvalues():
     assert np.isnan(np.asarray(bare.abscissa)[np.asarray(bare.certified)]).all()
 
 
+@pytest.mark.rounding
 def test_no_certificate_without_a_stable_fixed_point():
     """Half of these inputs have none, and many a candidate lies just outside its chamber."""
     network = eqb.partitioned(w_ii=0.0)
@@ -112,6 +115,7 @@ def test_growth_is_proven_long_before_it_is_seen():
     assert np.abs(far).max() > 1e4
 
 
+@pytest.mark.rounding
 def test_excursions_are_not_taken_for_growth():
     """Excitation that outruns inhibition at first, and is caught by it later."""
     weights = np.asarray([[2.0, -3.0], [3.0, -0.5]])

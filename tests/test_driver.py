@@ -61,6 +61,7 @@ def test_both_drivers_give_the_same_bits(name, request):
     np.testing.assert_allclose(host.state, traced.state, rtol=0, atol=1e-12)
 
 
+@pytest.mark.rounding
 def test_any_number_of_workers_gives_the_same_bits(no_self_inhibition):
     inputs = uniform(8 * _speed.chunk_rows(5, 1))
     plan = (no_self_inhibition, inputs, None, eqb.Flow())
@@ -70,6 +71,7 @@ def test_any_number_of_workers_gives_the_same_bits(no_self_inhibition):
     assert_same_bits(alone, five)
 
 
+@pytest.mark.rounding
 def test_batches_of_every_size_and_order_give_the_same_bits(reference):
     inputs = uniform(40_000)
     found = eqb.find_fixed_points(reference, inputs)

@@ -43,6 +43,7 @@ def random_weights(rng, n, kind):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("n", [6, 14])
+@pytest.mark.rounding
 def test_no_evidence_is_false(n, convention, level):
     """Of random networks near the edge of stability and beyond, with transients and thresholds."""
     rng = np.random.default_rng(n)
@@ -70,6 +71,7 @@ def test_no_evidence_is_false(n, convention, level):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("transfer", ["threshold_linear", "tanh"])
 @pytest.mark.parametrize("n", [4, 12])
+@pytest.mark.rounding
 def test_saddles_are_refused(n, transfer, level):
     """From a symmetric start no trajectory excites the direction in which it is unstable."""
     weights = -0.6 * (1 - np.eye(n)) + 0.7 * np.eye(n)
@@ -86,6 +88,7 @@ def test_saddles_are_refused(n, transfer, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.rounding
 def test_on_a_threshold_both_sides_are_judged(convention, level):
     """The last neuron hears nobody and is exactly on its threshold: silent, its eigenvalue is -1,
     and active, its own weight less 1. Both are stable in a common metric, since it decouples."""
@@ -110,6 +113,7 @@ def test_on_a_threshold_both_sides_are_judged(convention, level):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.rounding
 def test_a_power_of_norm_one_proves_nothing(dtype):
     n, rng = 12, np.random.default_rng(0)
     orthogonal = np.linalg.qr(rng.normal(size=(n, n)))[0]
@@ -131,6 +135,7 @@ def test_a_power_of_norm_one_proves_nothing(dtype):
     assert max(exact) < 0
 
 
+@pytest.mark.rounding
 def test_smooth_networks_are_proven_at_their_polished_points():
     rng = np.random.default_rng(2)
     network = eqb.RateNetwork(0.8 * rng.normal(size=(20, 20)) / np.sqrt(20), transfer=eqb.tanh)
@@ -160,6 +165,7 @@ def test_large_networks_are_probed_by_default():
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.rounding
 def test_probed_states_are_fixed_points_to_rounding(convention):
     """Against the chamber's point by LAPACK in float64: steps that suit a stiff spectrum magnify
     rounding, and a loose bound allows for much."""
@@ -242,6 +248,7 @@ def test_bad_levels_and_sizes():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.rounding
 def test_a_probe_that_vanishes_is_evidence(dtype):
     """Where W is zero, one step of 1 / |J| takes every vector to zero."""
     network = eqb.RateNetwork(jnp.zeros((20, 20), dtype), bias=0.1)

@@ -15,6 +15,7 @@ N = 40
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["single", "double"])
+@pytest.mark.rounding
 def test_no_proof_of_low_rank_is_false(dtype):
     """Near the edge of stability and beyond it, against eigenvalues and LSODA."""
     rng = np.random.default_rng(3)
@@ -71,6 +72,7 @@ def in_double(network):
 
 
 @pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
+@pytest.mark.rounding
 def test_trajectories_are_trapped_while_neurons_cross_their_thresholds(convention):
     n = 300
     rng = np.random.default_rng(0)
@@ -97,6 +99,7 @@ def test_trajectories_are_trapped_while_neurons_cross_their_thresholds(conventio
     assert proven < 40  # not those far away
 
 
+@pytest.mark.rounding
 def test_no_trajectory_is_said_to_be_trapped_by_a_point_that_it_does_not_reach():
     """Two populations compete; starts on both sides of the boundary between their basins."""
     n = 60
@@ -123,6 +126,7 @@ def test_no_trajectory_is_said_to_be_trapped_by_a_point_that_it_does_not_reach()
     )
 
 
+@pytest.mark.rounding
 def test_points_on_thresholds_are_proven_where_all_sides_agree():
     """By a metric that the chambers beside them share; a computer's zero hides no sign."""
     n = 300

@@ -18,6 +18,7 @@ def settle(end, dtype=np.float64):
 
 
 @pytest.mark.parametrize("name", ENDS)
+@pytest.mark.rounding
 def test_end(name):
     end = ENDS[name]
     found = settle(end)
@@ -44,6 +45,7 @@ def test_end(name):
 @pytest.mark.parametrize(
     "name", ["winner", "saddle", "runaway", "line-attractor", "nearly-integrating", "three-cycle"]
 )
+@pytest.mark.rounding
 def test_end_in_single_precision(name):
     found = settle(ENDS[name], np.float32)
     assert found.state.dtype == np.float32
@@ -125,6 +127,7 @@ RUNAWAYS = {
 
 @pytest.mark.parametrize("convention", ["voltage", "activity", "recurrent"])
 @pytest.mark.parametrize("case", RUNAWAYS)
+@pytest.mark.rounding
 def test_growth_that_some_neurons_take_no_part_in(case, convention):
     """Slow ones, far from the bound when time is over: only a proof calls them DIVERGED."""
     weights, bias, inputs, diverges = RUNAWAYS[case]
