@@ -1,6 +1,7 @@
 """Double precision for every test, single precision where a test asks for it; two CPU devices."""
 
 import atexit
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -9,8 +10,10 @@ import tempfile
 from pathlib import Path
 
 # Compilation dominates test time, and most programs run for milliseconds: LLVM need not optimise
-# them. `.ci/run` repeats what is about rounding as users' programs are compiled.
-flags = "--xla_backend_optimization_level=0"
+# them, nor compile in threads where two workers keep two cores busy. `.ci/run` repeats what is about
+# rounding as users' programs are compiled.
+flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+flags += " --xla_cpu_parallel_codegen_split_count=1"
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     flags += " --xla_cpu_use_fusion_emitters=false"  # 0.11 has no others
 os.environ.setdefault("XLA_FLAGS", flags)
@@ -20,6 +23,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     cache = tempfile.mkdtemp(prefix="equilibrax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
+
+# Traces are many small objects that live on: looking for garbage among them takes a tenth of the time.
+gc.set_threshold(100_000, 20, 100)
 
 import jax
 
@@ -67,6 +73,7 @@ def enough_memory_maps():
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_text().count("\n") > 30_000:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ import math
 from functools import partial
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -172,68 +173,17 @@ class LowRankPoint(AbstractCertificate):
         self, network: RateNetwork, x: Lanes, i: Lanes, wanted: Bool[Array, " rows"]
     ) -> Proof:
         """The evidence on trajectories at x."""
-        lanewise, weights = in_lanes(network), network.weights
+        lanewise, weights, tau = in_lanes(network), network.weights, network.tau[0]
         assert isinstance(weights, LowRank)
-        left, right, d = weights.left, weights.right, weights.diagonal
-        linear, tau = is_threshold_linear(network), network.tau[0]
-        unit = summing_unit(len(left), x.dtype)
+        right, d, r = weights.right, weights.diagonal, weights.right.shape[1]
         u0 = lanewise.drive(x, i)
         recurrent = network.convention == "recurrent"
-        g = (weights.lanes(i) if recurrent else i) - lanewise.bias
-
-        def slopes(u):
-            return (u > 0).astype(u.dtype) if linear else network.transfer.derivative(u)
-
-        def rates(u):
-            return jax.nn.relu(u) if linear else network.transfer(u)
-
-        def drive(q):
-            u = g + weights.spread(q)
-            return u / (1 - d * (u > 0)) if linear else u
-
-        def local(s):
-            """K for these slopes, one matrix a lane, and how much rounding may change it."""
-            # Of threshold-linear networks as if all neurons were active.
-            largest = jnp.ones((len(left), 1), x.dtype) if linear else jnp.abs(s)
-            sizes = sum_of_pairs(jnp.abs(left), jnp.abs(right), largest)
-            off = unit * jnp.linalg.norm(sizes, axis=(1, 2))
-            return feedback(weights, s), jnp.broadcast_to(off, s.shape[1:])
-
-        def unfinished(carry):
-            count, _, ended, *_ = carry
-            return (count < MOST_CHAMBERS) & jnp.any(wanted & ~ended)
-
-        def improve(carry):
-            count, q, ended, *before = carry
-            s = slopes(drive(q))
-            k, off = local(s)
-            shift = self.band * tau + 4 * off
-            found = jax.vmap(solve_lyapunov)(k, wanted & jnp.isfinite(off), shift)
-            back = jnp.where(found.proven[:, None, None], found.back, 0)
-
-            def step(_, q):
-                wrong = right.T @ rates(drive(q)) - q
-                return q + (1 - d) * jnp.einsum("lrs,sl->rl", back, wrong)
-
-            better = jax.lax.fori_loop(0, 3, step, q)
-            # In its chamber the first step is exact. Smooth dynamics take all turns.
-            same = jnp.all(slopes(drive(better)) == s, axis=0)
-            last = same if linear else jnp.full_like(ended, count == SMOOTH_TURNS - 1)
-
-            def unless_ended(old, new):
-                # What a row is given does not depend on the others of its block.
-                return jnp.where(ended[:, None, None] if new.ndim == 3 else ended, old, new)
-
-            q, *now = jax.tree.map(unless_ended, [q, *before], [better, s, k, off, found])
-            return count + 1, q, ended | last, *now
-
-        lanes, r = x.shape[1], left.shape[1]
-        k, off = jnp.zeros((lanes, r, r), x.dtype), jnp.zeros(lanes, x.dtype)
-        blank = jax.vmap(solve_lyapunov)(k, jnp.zeros_like(wanted))
-        first = (right.T @ rates(u0), jnp.zeros_like(wanted))
-        start = (0, *first, jnp.zeros_like(u0), k, off, blank)
-        _, q, _, s, k, off, ellipsoid = jax.lax.while_loop(unfinished, improve, start)
-        u = drive(q)
+        reduced = Reduced(network, (weights.lanes(i) if recurrent else i) - lanewise.bias)
+        linear, unit = reduced.is_linear, reduced.unit
+        slopes, rates, local = reduced.slopes, reduced.rates, reduced.local
+        shift = self.band * tau
+        q, s, k, off, ellipsoid = search(reduced, right.T @ rates(u0), wanted, shift)
+        u = reduced.drive(q)
         point = {
             "voltage": u + lanewise.bias, "activity": rates(u), "recurrent": rates(u) + i,
         }[network.convention]  # fmt: skip
@@ -260,9 +210,7 @@ class LowRankPoint(AbstractCertificate):
         wrong = jnp.abs(received - q)
         converged = jnp.all(wrong <= ROUNDING * unit * sent, axis=0)
         # K may be off by so much, and P proves it of a matrix farther to the right.
-        rate = (
-            jax.vmap(lambda e: e.rate)(ellipsoid) + self.band * tau + 4 * off - off * jnp.sqrt(size)
-        )
+        rate = jax.vmap(lambda e: e.rate)(ellipsoid) + shift + 4 * off - off * jnp.sqrt(size)
         proven = wanted & ellipsoid.proven & converged & (rate > 0) & (bound < -self.band)
         if not linear:
             return Proof(evidence_of(proven, proven & self.convergent), point.T, bound)
@@ -291,6 +239,98 @@ class LowRankPoint(AbstractCertificate):
         return Proof(evidence.astype(jnp.int8), point.T, bound)
 
 
+class Reduced(eqx.Module):
+    """The r equations q = V' phi(u), lane by lane, of inputs that drive the neurons with g."""
+
+    network: RateNetwork
+    g: Lanes
+
+    @property
+    def weights(self) -> LowRank:
+        """W."""
+        weights = self.network.weights
+        assert isinstance(weights, LowRank)
+        return weights
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether phi is threshold-linear."""
+        return is_threshold_linear(self.network)
+
+    @property
+    def unit(self) -> float:
+        """What a sum over neurons may lose, as a share of its terms' sizes."""
+        return summing_unit(len(self.g), self.g.dtype)
+
+    def slopes(self, u: Lanes) -> Lanes:
+        """phi'(u)."""
+        return (u > 0).astype(u.dtype) if self.is_linear else self.network.transfer.derivative(u)
+
+    def rates(self, u: Lanes) -> Lanes:
+        """phi(u)."""
+        return jax.nn.relu(u) if self.is_linear else self.network.transfer(u)
+
+    def drive(self, q: Lanes) -> Lanes:
+        """u of the fixed point that feeds these numbers back."""
+        u = self.g + self.weights.spread(q)
+        return u / (1 - self.weights.diagonal * (u > 0)) if self.is_linear else u
+
+    def error(self, q: Lanes) -> Lanes:
+        """By how much V' phi(u) differs from q."""
+        return self.weights.right.T @ self.rates(self.drive(q)) - q
+
+    def local(self, s: Lanes) -> tuple[Float[Array, "lanes r r"], Float[Array, " lanes"]]:
+        """K for these slopes, and how much rounding may change it."""
+        # Of threshold-linear networks as if all neurons were active, whatever s is.
+        largest = jnp.ones((len(s), 1), s.dtype) if self.is_linear else jnp.abs(s)
+        sizes = sum_of_pairs(jnp.abs(self.weights.left), jnp.abs(self.weights.right), largest)
+        off = self.unit * jnp.linalg.norm(sizes, axis=(1, 2))
+        return feedback(self.weights, s), jnp.broadcast_to(off, s.shape[1:])
+
+
+def search(
+    reduced: Reduced, q: Lanes, wanted: Bool[Array, " lanes"], shift: Scalar
+) -> tuple[Lanes, Lanes, Float[Array, "lanes r r"], Float[Array, " lanes"], Ellipsoid]:
+    """The q of a fixed point, by Newton's method from this one, chamber after chamber; the last
+    step's slopes, K, the doubt about that, and the ellipsoid that proves it Hurwitz by `shift`, in
+    units of 1 / tau, and by four times its doubt."""
+    rest = 1 - reduced.weights.diagonal
+
+    def unfinished(carry):
+        count, _, ended, *_ = carry
+        return (count < MOST_CHAMBERS) & jnp.any(wanted & ~ended)
+
+    def improve(carry):
+        count, q, ended, *before = carry
+        s = reduced.slopes(reduced.drive(q))
+        k, off = reduced.local(s)
+        hopeful = wanted & jnp.isfinite(off)
+        found = jax.vmap(solve_lyapunov)(k, hopeful, shift + 4 * off)
+        back = jnp.where(found.proven[:, None, None], found.back, 0)
+
+        def step(_, q):
+            return q + rest * jnp.einsum("lrs,sl->rl", back, reduced.error(q))
+
+        better = jax.lax.fori_loop(0, 3, step, q)
+        # In its chamber the first step is exact. Smooth dynamics take all turns.
+        same = jnp.all(reduced.slopes(reduced.drive(better)) == s, axis=0)
+        last = same if reduced.is_linear else jnp.full_like(ended, count == SMOOTH_TURNS - 1)
+
+        def unless_ended(old, new):
+            # What a row is given does not depend on the others of its block.
+            return jnp.where(ended[:, None, None] if new.ndim == 3 else ended, old, new)
+
+        q, *now = jax.tree.map(unless_ended, [q, *before], [better, s, k, off, found])
+        return count + 1, q, ended | last, *now
+
+    r, lanes = q.shape
+    k, off = jnp.zeros((lanes, r, r), q.dtype), jnp.zeros(lanes, q.dtype)
+    blank = jax.vmap(solve_lyapunov)(k, jnp.zeros_like(wanted))
+    start = (0, q, jnp.zeros_like(wanted), jnp.zeros_like(reduced.g), k, off, blank)
+    _, q, _, s, k, off, ellipsoid = jax.lax.while_loop(unfinished, improve, start)
+    return q, s, k, off, ellipsoid
+
+
 def traps(
     weights: LowRank,
     ellipsoid: Ellipsoid,
@@ -308,8 +348,8 @@ def traps(
 
     def lengths(factor, matrices):
         """sqrt(f P f') for every row f of a factor, lane by lane."""
-        pairs = jax.vmap(lambda row: jnp.outer(row, row).ravel())(factor)
-        return jnp.sqrt(jnp.abs(pairs @ matrices.reshape(len(matrices), -1).T))
+        squares = pairs(factor, factor) @ matrices.reshape(len(matrices), -1).T
+        return jnp.sqrt(jnp.abs(squares))
 
     reach, length = lengths(left, ellipsoid.inverse), lengths(right, ellipsoid.p)
     e = jnp.abs(u0 - u) + hidden
@@ -382,9 +422,13 @@ def sum_of_pairs(
     left: Float[Array, "n r"], right: Float[Array, "n r"], slopes: Lanes
 ) -> Float[Array, "lanes r r"]:
     """V' S U, lane by lane."""
-    n, r = left.shape
-    pairs = (right[:, :, None] * left[:, None, :]).reshape(n, r * r)
-    return (pairs.T @ slopes).T.reshape(-1, r, r)
+    r = left.shape[1]
+    return (pairs(right, left).T @ slopes).T.reshape(-1, r, r)
+
+
+def pairs(first: Float[Array, "n r"], second: Float[Array, "n r"]) -> Float[Array, "n r*r"]:
+    """All products of two numbers of the same row."""
+    return (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
 
 
 def feedback(weights: LowRank, slopes: Lanes) -> Float[Array, "lanes r r"]:
