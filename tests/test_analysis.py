@@ -199,6 +199,14 @@ def test_an_unstable_orbit_is_found_from_a_guess():
     assert abs(cycle.multipliers[0] - np.exp(2 * np.pi)) < 1e-4
 
 
+def test_a_cycle_is_sought_where_the_method_finds_one():
+    # Everything counts as steady from 1,000 on, so that nothing oscillates.
+    for steady, found in ((1e3, False), (1e-7, True)):
+        method = eqb.Flow(steady_atol=steady)
+        cycle = eqb.find_cycles(hopf, jnp.ones(1), jnp.asarray([0.2, 0.0]), method=method)
+        assert bool(cycle.found) == found
+
+
 def test_a_point_at_rest_is_no_cycle():
     cycle = eqb.find_cycles(hopf, jnp.ones(1), jnp.zeros(2), period=1.0)
     assert not bool(cycle.found)

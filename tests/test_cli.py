@@ -154,6 +154,14 @@ def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
     assert lines[0].startswith("equilibrax: No space left on device")
 
 
+def test_options_may_follow_the_network(tmp_path):
+    before = ["--inputs", "7", "--processes", "2"]
+    network = ["network:ring", "--network.n", "12"]
+    expected = cli.parse(["sample", "--out", "x", *before, *network])
+    assert cli.parse(["sample", "--out", "x", *network, *before]) == expected
+    assert (expected.inputs, expected.network.n, expected.cluster.processes) == (7, 12, 2)
+
+
 def test_networks_of_the_command_line(tmp_path):
     np.save(tmp_path / "w.npy", np.eye(3) / 2)
     kinds = {
@@ -226,6 +234,12 @@ def test_a_mistake_is_one_line_and_exit_code_two(case, tmp_path, capsys, monkeyp
         (["train", "--sample", "a"], "no option --sample; did you mean --samples or"),
         (["train", "--samples", "a", "--out", "b", "--zzz"], "no option --zzz ("),
         (["sample", "--out", "a", "ring"], "no network ring; did you mean network:ring?"),
+        (["sample", "--out", "a", "network:rng"], "no network network:rng; did you mean network:ring"),
+        (["sample", "--out", "a", "network:ring", "--input", "3"], "no option --input; did you mean --inputs"),
+        (
+            ["train", "--samples", "a", "--out", "b", "--steps", "many"],
+            "--steps: invalid literal for int() with base 10: 'many' (",
+        ),
         (["sampel"], "no command sampel; did you mean sample?"),
         (["sample"], "Missing from equilibrax sample: --out PATH"),
     ],

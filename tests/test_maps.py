@@ -283,6 +283,16 @@ def test_a_saved_gru_is_pytorchs_equation(tmp_path, names):
     np.testing.assert_allclose(step.step(x, i), (1 - z) * new + z * np.asarray(x), atol=1e-6)
 
 
+def test_an_rnn_has_the_activation_that_it_is_given(tmp_path):
+    p = saved(tmp_path / "rnn.safetensors", 1)
+    step = eqb.load_cell(p, "rnn", activation=jax.nn.relu).astype(jnp.float64)
+    x, i = jr.normal(jr.key(0), (4,)), jr.normal(jr.key(1), (3,))
+    drive = p["weight_ih"] @ np.asarray(i) + p["bias_ih"]
+    drive += p["weight_hh"] @ np.asarray(x) + p["bias_hh"]
+    assert (drive < 0).any()
+    np.testing.assert_allclose(step.step(x, i), np.maximum(drive, 0), atol=1e-6)
+
+
 WRONG_FILES = {
     "lstm": (dict(gates=3), "weight_ih of shape (16, 3) for a lstm"),
     "gru": (dict(gates=3, names="other.{}"), "hold weight_ih_l0 and weight_hh_l0"),

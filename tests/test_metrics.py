@@ -162,6 +162,13 @@ def test_noise_rejection_of_linear_networks_is_known():
     assert float(found.feedforward[0]) == pytest.approx(2, rel=0.1)
     assert float(found.settled[0]) == 1
     assert 0 < float(found.standard_error.snr_in[0]) < 0.5 * snr
+    smooth = eqb.RateNetwork(np.diag([0.5, -1.0]), partitions=(1, 1), transfer=eqb.tanh)
+    for t1, settled in ((1e-3, 0), (100.0, 1)):
+        found = eqb.metrics.noise_rejection(
+            smooth, model, signals, [0.5], key=jax.random.key(1), repeats=2,
+            method=eqb.Flow(t1=t1),
+        )  # fmt: skip
+        assert float(found.settled[0]) == settled
 
 
 def test_mutual_information_of_a_gaussian_pair_is_known(reference):
@@ -176,6 +183,18 @@ def test_mutual_information_of_a_gaussian_pair_is_known(reference):
     assert found == pytest.approx(-0.5 * np.log2(1 - rho**2), abs=0.06)
     same = eqb.metrics.mutual_information(made_up(halves(x), halves(x[::-1]), reference))
     assert same == pytest.approx(0, abs=0.06)
+    more = eqb.metrics.mutual_information(made_up(halves(x), halves(y), reference), neighbours=20)
+    assert more != found
+    assert more == pytest.approx(-0.5 * np.log2(1 - rho**2), abs=0.06)
+    # The rows after the first thousand are unrelated, and ignored.
+    other = np.concatenate([y[:1000], RNG.normal(size=3000)])
+    limited = eqb.metrics.mutual_information(
+        made_up(halves(x), halves(other), reference), limit=1000
+    )
+    alone = made_up(halves(x[:1000]), halves(y[:1000]), reference)
+    assert limited == eqb.metrics.mutual_information(alone)
+    with pytest.raises(ValueError, match="`limit` must be an integer of at least 4"):
+        eqb.metrics.mutual_information(alone, limit=3)
 
 
 def test_answers_to_inputs_without_a_stable_fixed_point_by_hand(reference):

@@ -150,8 +150,8 @@ def test_a_training_with_other_arguments_is_refused_by_name(stores, tmp_path):
         "key": {"key": jax.random.key(4)},
         "batch_size": {"batch_size": 16},
         "model.weights1": {"model": eqb.FeedForward(2, 6, 2, key=jax.random.key(8))},
-        "data": {"data": data[:]},
-        "model and optimizer": {"optimizer": optax.adam(0.02)},
+        "data, by content": {"data": data[:]},
+        "model and optimizer, by content": {"optimizer": optax.adam(0.02)},
     }
     for name, other in others.items():
         with pytest.raises(ValueError, match=f"was made with other settings: {name}"):

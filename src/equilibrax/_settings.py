@@ -7,6 +7,7 @@ Settings are a flat dictionary: `network.convention` is a word, `network.weights
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 PLAIN = (str, int, float, bool, type(None))
+
+DIGEST = re.compile("[0-9a-f]{16}")
 
 DECISIVE = ("equilibrax", "jax", "jaxlib", "diffrax", "equinox")
 """Packages whose versions affect rounding."""
@@ -102,6 +105,8 @@ def first_difference(left: Mapping[str, Any], right: Mapping[str, Any]) -> str |
                 where = tuple(int(k) for k in np.argwhere(a != b)[0])
                 return f"{name}{list(where) or ''} is {a[where]} there, {b[where]} here"
         elif isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or a != b:
+            if all(isinstance(value, str) and DIGEST.fullmatch(value) for value in (a, b)):
+                return f"{name}, by content"
             return f"{name} is {a} there, {b} here"
     return None
 

@@ -29,8 +29,8 @@ def mutual_information(
     - `samples`: samples of a network with at least two partitions; the stable samples are used.
     - `model`: the approximation; the recurrent network itself if absent.
     - `neighbours`: number of nearest neighbours in the estimator.
-    - `limit`: number of rows used, from the first on. For a standard error by `jackknife`, pass no
-      more samples than this: further rows are ignored.
+    - `limit`: number of rows used, from the first on; more than `neighbours`. For a standard error
+      by `jackknife`, pass no more samples than this: further rows are ignored.
 
     **Returns:** the mutual information in bits.
 
@@ -51,6 +51,8 @@ def mutual_information(
     """
     with extra("study", "mutual information"):
         from sklearn.feature_selection import mutual_info_regression
+    neighbours = _checks.integer("neighbours", neighbours)
+    limit = _checks.integer("limit", limit, minimum=neighbours + 1)
     samples, sizes = competing(samples)
     inputs = samples.inputs[:limit]
     rates = samples.rates[:limit] if model is None else forward(model, inputs)
@@ -58,9 +60,7 @@ def mutual_information(
         np.asarray(sums[:, 0] - sums[:, 1], np.float64)
         for sums in (partition_sums(samples.received[:limit], sizes), partition_sums(rates, sizes))
     )
-    nats = mutual_info_regression(
-        given[:, None], shown, n_neighbors=_checks.integer("neighbours", neighbours), random_state=0
-    )
+    nats = mutual_info_regression(given[:, None], shown, n_neighbors=neighbours, random_state=0)
     return float(nats[0] / np.log(2))
 
 

@@ -1,7 +1,7 @@
 """The commands of the shell, `equilibrax sample`, `train`, `study` and the others.
 
-`cli` reads the words. It runs `sample`, `train`, `evaluate` and `export` itself; `reproduce`,
-`study`, `benchmark` and `explore` have a module each.
+`cli` reads the words. The commands and their options are in `_sample`, `_approximate` and
+`_reports`; what the reports compute is in a module of each one's name.
 """
 
 import sys

@@ -5,7 +5,6 @@ that is never needed is never compiled. Rows go in chunks of a fixed shape: the 
 batches of every size. Workers pull the chunks.
 """
 
-import contextlib
 import functools
 import math
 import threading
@@ -38,7 +37,7 @@ from .._workers import in_parallel, num_cores, workers_beside
 from ..networks import AbstractDynamics, RateNetwork
 from ..networks.weights import Convolution
 from ._flow import Flow
-from ._linalg import LAPACK, exactly
+from ._linalg import alone, exactly
 from ._phases import Phase, schedule
 from ._result import FixedPoints, Outcome
 from ._speed import LARGEST_KEPT, LARGEST_RANK, chunk_rows
@@ -53,11 +52,6 @@ from .certificates import (
 )
 from .stages import CERTIFY, CLASSIFY, INTEGRATE, MEASURE, PHASE_STAGES, Problem, Stage
 from .stepping import Queue
-
-
-def one_at_a_time(needed: bool) -> contextlib.AbstractContextManager:
-    """A context that only one thread enters at a time, where needed."""
-    return LAPACK if needed else contextlib.nullcontext()
 
 
 def settle_chunks(
@@ -190,10 +184,10 @@ class Settler:
             # Integration, with no row to move, still says what the phase's other stages want.
             if not bits & (PENDING_BIT if stage is INTEGRATE else BITS[stage.name]):
                 continue
+            advance = alone(_advance) if stage.uses_lapack(problem) else _advance
             for part, queue in _queues(problem, state, wanted, stage):
-                with one_at_a_time(stage.uses_lapack(problem)):
-                    state, wanted = _advance(part, state, phase, stage, queue)
-                    jax.block_until_ready(wanted)
+                state, wanted = advance(part, state, phase, stage, queue)
+                jax.block_until_ready(wanted)
             bits = _union(wanted)
         return Chunk(problem, state, wanted)
 

@@ -48,11 +48,8 @@ def schedule(
     can be found without it.
     """
     dtype, convergent = network.dtype, certificate.convergent
-    concrete = _checks.is_concrete(network.tau) and _checks.is_concrete(convergent)
-    xp, tau = jnp, network.tau
-    if concrete:
-        # NumPy compiles nothing.
-        xp, tau, convergent = np, np.asarray(tau), np.asarray(convergent)
+    xp = _checks.library_of(network.tau, convergent)
+    tau, convergent = xp.asarray(network.tau), xp.asarray(convergent)
     t1 = flow.horizon(network, tau, xp)
     nearly = 1 - 8 * float(jnp.finfo(dtype).eps)
     last = flow.last_level(dtype)

@@ -214,18 +214,18 @@ def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vecto
 
     network = problem.network
 
-    def newton(x):
-        return x - solve_jacobian(network, x, i, network.drift(x, i))
+    def newton(x, _):
+        better = x - solve_jacobian(network, x, i, network.drift(x, i))
+        return better, better
 
-    first = newton(x)
-    point = newton(first)
+    steps = 2 if is_threshold_linear(network) else 4
+    point, (first, *_) = jax.lax.scan(newton, x, length=steps)
     if is_threshold_linear(network):
         same = (network.drive(point, i) > 0) == (network.drive(x, i) > 0)
         genuine = jnp.all(same | on_threshold(network, point, i, scale))
     else:
         before, after = (residual(network, place, i, scale) for place in (x, first))
         genuine = after <= jnp.maximum(before / 4, 1)
-        point = newton(newton(point))
     near = is_near(x, point, scale)
     exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))
     exact &= ~jnp.any(is_resolved(network, point, i, scale))
