@@ -152,4 +152,4 @@ def test_without_a_start_the_state_is_as_long_as_the_input():
 
 def test_a_result_prints_its_counts():
     found = eqb.find_fixed_points(eqb.two_neuron(), jnp.asarray([[0.3, 0.2], [0.3, 0.3]]))
-    assert str(found) == f"FixedPoints of {found.describe()}"
+    assert str(found) == f"FixedPoints: {found.describe()}"

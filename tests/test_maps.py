@@ -101,6 +101,18 @@ def test_the_radius_is_that_of_eigenvalues(dtype):
     assert np.isnan(log_radius(nilpotent.at[0, 0].set(jnp.inf)))
 
 
+def test_what_needs_continuous_time_refuses_maps():
+    # x <- -1.5 tanh(x) + i: as a flow its point is stable, as a map it is not.
+    step, i = eqb.as_map(lambda x, i: -1.5 * jnp.tanh(x) + i), jnp.zeros(2)
+    for call in (
+        lambda: eqb.follow_branch(lambda p: step, lambda p: p * jnp.ones(1), 0.0, 1.0),
+        lambda: eqb.figures.phase_plane(step, i),
+        lambda: eqb.settled_event(eqb.as_map(lambda x, i: x / 2, 1)),
+    ):
+        with pytest.raises(TypeError, match="must be in continuous time, but is a map"):
+            call()
+
+
 def test_proofs_refuse_what_does_not_attract():
     # The matrix is the input; from its fixed point zero nothing moves.
     matrices = np.random.default_rng(0).normal(size=(60, 4, 4))

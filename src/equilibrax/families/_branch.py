@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float
 from .. import _checks
 from .._described import Described, number_of
 from ..fixed_points import find_fixed_points
-from ..fixed_points._problem import as_problem
+from ..fixed_points._problem import as_problem, refuse_map
 from ..fixed_points._result import in_words
 from ..fixed_points.certificates import chamber_drift
 from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear, with_matrix
@@ -200,7 +200,7 @@ def follow_branch(
 
     **Arguments:**
 
-    - `network_of`: function from the parameter, a scalar, to the dynamics.
+    - `network_of`: function from the parameter, a scalar, to the dynamics, in continuous time.
     - `input`: shape `(k,)`, or a function from the parameter to an input.
     - `start`, `stop`: ends of the parameter's interval; the branch starts in direction of `stop`.
     - `x0`: the fixed point at `start`, or a guess, which Newton's method refines. If absent, the
@@ -212,7 +212,8 @@ def follow_branch(
     **Returns:** a `Branch`, with its special points.
 
     **Raises:** `ValueError` if `x0` is absent and there is no stable fixed point at `start`, or if
-    Newton's method does not converge from `x0`; otherwise as `find_fixed_points`.
+    Newton's method does not converge from `x0`; `TypeError` for a map; otherwise as
+    `find_fixed_points`.
 
     Arclength combines parameter and state: rescale a parameter that is much larger or smaller than
     the state. Locations are exact to about 1e-6 of a step in double precision.
@@ -249,6 +250,7 @@ def follow_branch(
 
     p = jnp.asarray(start, jnp.result_type(float))
     network, i, x = as_problem(network_at(p), input_of(p), x0)
+    refuse_map("network_of", network)
     if x is None:
         found = find_fixed_points(network, i)
         if not bool(found.stable):

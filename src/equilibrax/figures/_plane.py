@@ -46,7 +46,7 @@ def phase_plane(
 
     **Arguments:**
 
-    - `network`: any dynamics that `find_fixed_points` accepts.
+    - `network`: any dynamics in continuous time that `find_fixed_points` accepts.
     - `input`: i, shape `(k,)`.
     - `x0`: starts of the trajectories, shape `(..., n)`; eight around the border if absent.
     - `limits`: ((low, high), (low, high)) of the two components, in units of x; around all
@@ -63,7 +63,7 @@ def phase_plane(
     **Returns:** the axes.
 
     **Raises:** as `find_fixed_points`; `ValueError` for more than one input, invalid components or
-    limits, or ellipsoids of another network.
+    limits, or ellipsoids of another network; `TypeError` for a map.
 
     **Example:**
 

@@ -17,7 +17,7 @@ from ..fixed_points._distinct import distinct
 from ..fixed_points._enumerate import LARGEST
 from ..fixed_points._flow import as_flow
 from ..fixed_points._linalg import exactly
-from ..fixed_points._problem import as_problem, as_states
+from ..fixed_points._problem import as_problem, as_states, refuse_map
 from ..fixed_points.certificates import (
     ChamberTable,
     chamber_index,
@@ -105,6 +105,7 @@ def portrait(
         if not len(starts):
             _checks.fail("x0", "hold at least one start", "is empty")
     network, input, _ = as_problem(network, input, None if starts is None else starts[0])
+    refuse_map("network", network)
     n = network.num_neurons
     place = _components(components, n)
     if ellipsoids and not (is_threshold_linear(network) and n == 2):

@@ -8,10 +8,11 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from .._types import Flag, Vector
-from ..networks import AbstractDynamics, RateNetwork, as_dynamics, is_map, with_matrix
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, with_matrix
 from ._driver import certificate_of
 from ._flow import Flow
 from ._linalg import exactly, skip_unless_any
+from ._problem import refuse_map
 from .certificates import (
     ActiveBlocks,
     ChamberTable,
@@ -98,9 +99,7 @@ def settled_event(
     ```
     """
     network = with_matrix("network", as_dynamics("network", network))
-    if is_map(network):
-        must = "be in continuous time, since Diffrax integrates it"
-        _checks.fail("network", must, "is a map, which find_fixed_points iterates", TypeError)
+    refuse_map("network", network)
     rtol, atol = (_checks.number(k, v, above=0.0) for k, v in (("rtol", rtol), ("atol", atol)))
     dtype = network.dtype
     certificate = certificate_of(network, Flow(evidence="proof"))

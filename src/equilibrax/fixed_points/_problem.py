@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import _checks
-from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field
+from ..networks import AbstractDynamics, RateNetwork, as_dynamics, check_vector_field, is_map
 
 Arguments: TypeAlias = tuple[
     AbstractDynamics, Float[Array, "*batch k"], Float[Array, "*batch n"] | None
@@ -38,6 +38,16 @@ def as_problem(network: Any, inputs: Any, x0: Any) -> Arguments:
     if not isinstance(network, RateNetwork):
         network = check_vector_field("network", network, inputs.shape[-1])
     return network, inputs, x0
+
+
+def refuse_map(name: str, network: AbstractDynamics) -> None:
+    """Require dynamics in continuous time.
+
+    **Raises:** `TypeError` for a map.
+    """
+    if is_map(network):
+        but = "is a map; `find_slow_points`, `linearise` and `find_cycles` take maps"
+        _checks.fail(name, "be in continuous time", but, TypeError, "how-to/cells")
 
 
 def without_derivatives(problem: Arguments) -> Arguments:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import _checks
 from .._batching import at_home
+from .._described import Described
 
 
 class Outcome(enum.IntEnum):
@@ -129,7 +130,7 @@ class Evidence(enum.IntEnum):
     NONE = 4
 
 
-class FixedPoints(eqx.Module):
+class FixedPoints(eqx.Module, Described):
     """How each input's trajectory ended; every array has the batch shape of the inputs.
 
     - `state`: x at the end, shape `(..., n)`; the fixed point itself when it came to
@@ -187,10 +188,6 @@ class FixedPoints(eqx.Module):
     def counts(self) -> dict[Outcome, int]:
         """How many inputs ended in each outcome, in the enum's order."""
         return counts_of(self.outcome)
-
-    def __str__(self) -> str:
-        known = _checks.is_concrete(self.outcome)
-        return f"FixedPoints of {self.describe()}" if known else super().__str__()
 
     def describe(self) -> str:
         """How many inputs ended in each outcome, and on which evidence, in one line."""
