@@ -12,6 +12,7 @@ from equilibrax import Evidence, Outcome
 from equilibrax.fixed_points.certificates import LowRankPoint
 
 N = 40
+CONVENTIONS = ("voltage", "activity", "recurrent")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["single", "double"])
@@ -241,3 +242,91 @@ def test_globally_stable_networks_are_not_followed(convention, transfer):
     traced = eqx.filter_jit(eqb.find_fixed_points)(network, inputs, x0=starts)
     assert (traced.num_steps == 0).all()
     np.testing.assert_allclose(traced.state, found.state, atol=1e-12)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_few_active_neurons_have_their_own_eigenvalues(convention):
+    """One winner of six: J is -1 on all others, and d - 1 + u v of the winner, which no K shows."""
+    inputs = jnp.asarray([1.0, 0.5, 0.4, 0.3, 0.2, 0.1])
+    x0 = jnp.asarray([0.3, 0.0, 0.0, 0.0, 0.0, 0.0])
+    for diagonal in (0.9, 1.2):
+        weights = eqb.low_rank(-5 * jnp.ones(6), jnp.ones(6), diagonal)
+        network = eqb.RateNetwork(weights, convention=convention)
+        found = eqb.find_fixed_points(network, inputs, x0=x0, method=eqb.Flow(abscissa=True))
+        assert found.outcome == Outcome.STABLE
+        values = np.linalg.eigvals(np.asarray(network.jacobian(found.state, inputs)))
+        assert abs(float(found.abscissa) - values.real.max()) < 1e-12
+
+
+@pytest.mark.rounding
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_rounding_of_a_product_that_decides_over_a_neuron_is_no_proof(convention):
+    """48 drives g_j + U_j q, each off by the rounding of U_j q alone, add up to the drive of a
+    neuron that excites itself: computed, it is silent, and in truth it runs away."""
+    single, count = np.float32, 48
+    n, size, q = count + 3, np.float32(2.0**14), np.float32(0.9123457)
+    factors = (np.random.default_rng(0).uniform(1, 2, 4000).astype(single) * size).astype(single)
+    lost = (factors * q).astype(float) - factors.astype(float) * float(q)
+    most = np.argsort(-np.abs(lost))[:count]
+    factors, lost = factors[most], lost[most]
+    left, right, g = np.zeros((n, 3), single), np.zeros((n, 3), single), np.zeros(n, single)
+    several, other, last = slice(1, count + 1), count + 1, count + 2
+    g[0], right[0, 0] = q, 1
+    left[several, 0], right[several, 1] = -factors, single(1 / count) * np.sign(lost)
+    g[several] = factors * q + single(1)
+    left[other, 0], g[other] = -size, size * q + single(1)
+    right[other, 1] = -(right[several, 1].astype(float) @ factors.astype(float)) / float(size)
+    left[last, 1:], right[last, 2] = (1, 3), 1
+
+    def sum_of(dtype):
+        u = g[:last].astype(dtype) + left[:last, 0].astype(dtype) * dtype(q)
+        return (right[:last, 1].astype(dtype) * np.maximum(u, 0)).sum()
+
+    true = sum_of(float)
+    g[last] = single(-float(sum_of(single)) - 0.3 * (true - float(sum_of(single))))
+    assert true + float(g[last]) > 1e-4 > 0 > float(sum_of(single)) + float(g[last])
+    recurrent = convention == "recurrent"
+    network = eqb.RateNetwork(
+        eqb.low_rank(jnp.asarray(left), jnp.asarray(right)), convention=convention,
+        bias=jnp.asarray(-g if recurrent else np.zeros_like(g)),
+    )  # fmt: skip
+    u = g + np.append(left[:last, 0] * q, sum_of(single))
+    x0 = jnp.asarray(u if convention == "voltage" else np.maximum(u, 0))
+    found = eqb.find_fixed_points(network, jnp.asarray(0 * g if recurrent else g), x0=x0)
+    assert found.outcome != Outcome.STABLE
+
+
+@pytest.mark.rounding
+def test_small_terms_that_a_sum_may_lose_are_no_proof():
+    """Added one by one to 1,024, terms below half an ulp vanish: K seems to be negative."""
+    single, n = np.float32, 400
+    left, right, g = np.full(n, np.finfo(single).eps * 0.49 * 1024, single), np.ones(n), np.ones(n)
+    left[0], right[-1], g[0], g[-1] = 1024, -1, 1024, 1022 + n
+    left[-1] = left[:-1].astype(float).sum() - 1.004
+    g, right = g.astype(single), right.astype(single)
+    assert left.astype(float) @ right > 1.003
+    network = eqb.RateNetwork(eqb.low_rank(jnp.asarray(left), jnp.asarray(right)))
+    found = eqb.find_fixed_points(network, jnp.asarray(g), x0=jnp.asarray(g))
+    assert found.outcome != Outcome.STABLE
+
+
+@pytest.mark.rounding
+@pytest.mark.parametrize("convention", ["activity", "recurrent"])
+def test_the_rounding_of_the_present_drive_is_no_proof(convention):
+    """x of a million, of which V' x is a small difference: its sign is not that of the drive."""
+    single, rng, n = np.float32, np.random.default_rng(0), 8
+    left, right, g = np.zeros((n, 2), single), np.zeros((n, 2), single), np.full(n, -1, single)
+    right[:7, 0], left[7], right[7, 1], g[7] = 1, (1, 3), 1, -0.01
+    x = (rng.normal(size=(2000, n)) * 1e6).astype(single)
+    x[:, 6], x[:, 7] = -x[:, :6].astype(float).sum(1), 0
+    network = eqb.RateNetwork(
+        eqb.low_rank(jnp.asarray(left), jnp.asarray(right)), convention=convention,
+        bias=jnp.asarray(-g if convention == "recurrent" else np.zeros_like(g)),
+    )  # fmt: skip
+    i = jnp.asarray(np.tile(g if convention == "activity" else 0 * g, (2000, 1)))
+    proof = jax.jit(lambda net, x, i: LowRankPoint(net, jnp.asarray(3e-4, x.dtype), True).proof(
+        net, x.T, i.T, jnp.ones(len(x), bool)
+    ))(network, jnp.asarray(x), i)  # fmt: skip
+    runs_away = x[:, :7].astype(float).sum(1) + float(g[7]) > 0.01
+    assert runs_away.sum() > 100
+    assert not (np.asarray(proof.evidence)[runs_away] == Evidence.PROVEN).any()

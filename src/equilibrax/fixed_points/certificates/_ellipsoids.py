@@ -96,6 +96,9 @@ def solve_lyapunov(jacobian: Matrix, wanted: Flag, shift: Scalar | float = 0.0) 
 
     start = jnp.stack([eye / jnp.linalg.norm(p), jnp.where(hopeful, integral, eye)])
     x, rest, _ = jax.lax.while_loop(improvable, improve, (start, left(start), 0))
-    # P^-1 = X (1 - R)^-1 with R = 1 - P X.
-    inverse = (x[0] + x[0].T) / 2 / (1 - jnp.minimum(rest[0], 0.5))
+    # P^-1 = X + X R (1 - R)^-1 with R = 1 - P X, which does not commute with P.
+    lengths = jnp.linalg.norm(x, axis=(1, 2))
+    rest += n * unit * lengths * jnp.linalg.norm(a, axis=(1, 2))
+    slack = lengths[0] * rest[0] / (1 - jnp.minimum(rest[0], 0.5))
+    inverse = (x[0] + x[0].T) / 2 + slack * eye
     return Ellipsoid(p, inverse, hopeful & (jnp.max(rest) < 0.1), x[1], 1 - error)

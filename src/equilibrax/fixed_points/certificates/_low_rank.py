@@ -11,7 +11,8 @@ d = 0 for smooth ones, and q = V' phi(u*) are r equations for r numbers. There
     J = (s d - 1) + U (s V)'
 
 has the eigenvalues d - 1 of active and -1 of silent neurons, and those of K = V' S U - (1 - d),
-which is r x r. In a chamber of a threshold-linear network z = V' (phi(u) - phi(u*)) obeys
+which is r x r; where no more than r neurons are active, those of their own block in place of d - 1
+and K's. In a chamber of a threshold-linear network z = V' (phi(u) - phi(u*)) obeys
 z' = K z. With K'P + PK < 0, |z|_P falls; each e_j = u_j - u_j*, which follows
 e_j' = -(1 - s_j d) e_j + U_j z, never exceeds the larger of |e_j| at the start and
 
@@ -34,8 +35,15 @@ Where the symmetric part of L W - 1 is negative definite, L being the largest sl
 trajectory converges to the one fixed point of its input (`_global`): no trajectory is followed
 before the point is sought.
 
-What the rounding of sums over neurons (`summing_unit`) may change in K, and what neurons on a
-threshold may, must leave P a proof.
+Rounding. Sums over neurons are added in blocks (`total`), so that they lose no more than
+`summing_unit` of their terms' sizes. With delta_u for the rounding of u at a given q,
+
+    |q* - q| <= (1 - d) |K^-1| (|V' phi(u) - q| + rounding + |V|' S delta_u),
+
+and |u* - u| <= delta_u + |U| |q* - q|, which is `hidden`; neurons within it of their thresholds may
+be on either side. The computed inverse X of -K is off by no more than |X| rho / (1 - rho), rho
+being |1 + K X| and |X| times what rounding and these neurons may change in K. All that K may be off
+by must leave P a proof.
 """
 
 import math
@@ -55,7 +63,7 @@ from .._accuracy import CONFINED, MOST_CHAMBERS, ROOT_STEPS, ROUNDING, SMOOTH_TU
 from .._linalg import solve
 from .._result import Evidence
 from .._speed import LARGEST_RANK, ranked_rows
-from ..stepping import in_blocks, in_lanes
+from ..stepping import in_blocks
 from ._base import AbstractCertificate, Proof, evidence_of, proof_in_blocks
 from ._chambers import is_hidden
 from ._ellipsoids import Ellipsoid, solve_lyapunov
@@ -63,6 +71,9 @@ from ._global import is_negative
 from ._probes import Probes
 from ._products import Lanes
 from ._spectrum import spectral_abscissa, unstable_projection
+
+BLOCK = 32
+"""Terms that are added in any order."""
 
 
 def has_low_rank(network: Any) -> bool:
@@ -135,9 +146,16 @@ class LowRankPoint(AbstractCertificate):
 
     def _abscissa(self, network: RateNetwork, slope: Vector) -> Scalar:
         """The spectral abscissa for these slopes of phi."""
-        slopes = slope[:, None]
-        matrix = feedback(network.weights, slopes)[0]
-        spectral = jnp.maximum(spectral_abscissa(matrix), own_rate(network.weights, slopes)[0])
+        weights, slopes = network.weights, slope[:, None]
+        n, r = weights.left.shape
+        # The first neurons that are active; where they are all, J's block of them has its spectrum.
+        some = jnp.argsort(slope == 0, stable=True)[: min(n, r)]
+        few = jnp.sum(slope != 0) <= r
+        block = weights.left[some] @ (slope[some, None] * weights.right[some]).T
+        block += jnp.diag(slope[some] * weights.diagonal - 1)
+        matrix = jnp.where(few, block, feedback(weights, slopes)[0]) if n >= r else block
+        own = jnp.where(few, -1.0 if n > r else -jnp.inf, own_rate(weights, slopes)[0])
+        spectral = jnp.maximum(spectral_abscissa(matrix), own)
         return jnp.where(self.exact, spectral / network.tau[0], jnp.nan)
 
     def unstable_part(self, network, x, i, d, wanted):
@@ -173,54 +191,68 @@ class LowRankPoint(AbstractCertificate):
         self, network: RateNetwork, x: Lanes, i: Lanes, wanted: Bool[Array, " rows"]
     ) -> Proof:
         """The evidence on trajectories at x."""
-        lanewise, weights, tau = in_lanes(network), network.weights, network.tau[0]
-        assert isinstance(weights, LowRank)
-        right, d, r = weights.right, weights.diagonal, weights.right.shape[1]
-        u0 = lanewise.drive(x, i)
-        recurrent = network.convention == "recurrent"
-        reduced = Reduced(network, (weights.lanes(i) if recurrent else i) - lanewise.bias)
-        linear, unit = reduced.is_linear, reduced.unit
-        slopes, rates, local = reduced.slopes, reduced.rates, reduced.local
-        shift = self.band * tau
-        q, s, k, off, ellipsoid = search(reduced, right.T @ rates(u0), wanted, shift)
+        tau, shift = network.tau[0], self.band * network.tau[0]
+        reduced = Reduced.of(network, i)
+        weights, bias, linear = reduced.weights, network.bias[:, None], reduced.is_linear
+        left, right, d = jnp.abs(weights.left), jnp.abs(weights.right), weights.diagonal
+        slopes, rates, unit, few = reduced.slopes, reduced.rates, reduced.unit, reduced.few
+        u0, start = reduced.drive_at(x, i)
+        q, s, k, off, ellipsoid = search(reduced, total(weights.right, rates(u0)), wanted, shift)
         u = reduced.drive(q)
         point = {
-            "voltage": u + lanewise.bias, "activity": rates(u), "recurrent": rates(u) + i,
+            "voltage": u + bias, "activity": rates(u), "recurrent": rates(u) + i,
         }[network.convention]  # fmt: skip
+
+        # How far rounding may have left u, q, and then u again, from the true ones.
+        delta = reduced.doubt + 2 * few * (jnp.abs(reduced.g) + left @ jnp.abs(q))
+        delta /= jnp.minimum(1, 1 - d)
+        sent = total(right, jnp.abs(rates(u))) + jnp.abs(q)
+        wrong = jnp.abs(reduced.error(q))
+        converged = jnp.all(wrong <= ROUNDING * unit * sent, axis=0)
+        wrong += unit * sent + total(right, jnp.abs(slopes(u)) * delta)
+        back = jnp.where(ellipsoid.proven[:, None, None], ellipsoid.back, 0)
+        length = jnp.linalg.norm(back, axis=(1, 2))
+
+        def hidden_by(changed):
+            """What may be hidden of u, where K may be off by so much."""
+            rho = 0.1 + changed * length
+            slack = jnp.where(rho < 0.5, length * rho / (1 - rho), jnp.inf)
+            lost = jnp.einsum("lrs,sl->rl", jnp.abs(back), wrong)
+            lost += slack * jnp.linalg.norm(wrong, axis=0)
+            return delta + jnp.maximum(1, 1 - d) * (left @ lost)
+
+        hidden = hidden_by(off)
         if not linear:
-            k, off = local(slopes(u))
+            # The ellipsoid is that of the last step's K, and the slopes are no better than u is.
+            last, (k, off) = k, reduced.local(slopes(u))
+            above, below = (jnp.abs(slopes(u + side) - slopes(u)) for side in (hidden, -hidden))
+            apart = sum_of_pairs(left, right, above + below)
+            off += jnp.linalg.norm(apart, axis=(1, 2)) + jnp.linalg.norm(k - last, axis=(1, 2))
         size = jnp.linalg.norm(ellipsoid.p, axis=(1, 2))
         size *= jnp.linalg.norm(ellipsoid.inverse, axis=(1, 2))
         spectral = jax.vmap(spectral_abscissa)(k) + off * jnp.sqrt(size)
         bound = jnp.maximum(spectral, own_rate(weights, slopes(u)))
         bound = jnp.where(wanted, bound / tau, jnp.nan)
-
-        # How far rounding may have left q, and u, from the true ones.
-        sums = jnp.concatenate([right.T, jnp.abs(right).T]) @ rates(u)
-        received, sent = sums[:r], sums[r:]
-        if not linear:
-            sent = jnp.abs(right).T @ jnp.abs(rates(u))
-        sent += jnp.abs(q)
-        back = jnp.where(ellipsoid.proven[:, None, None], jnp.abs(ellipsoid.back), 0)
-        lost = jnp.einsum("lrs,sl->rl", back, unit * sent)
-        given = weights.absolute().lanes(jnp.abs(i)) if recurrent else jnp.abs(i)
-        sigma, own = u > 0, given + jnp.abs(lanewise.bias)
-        spread = weights.absolute().spread(unit * jnp.abs(q) + 2 * (1 - d) * lost)
-        hidden = (unit * own + spread) / (1 - d * sigma)
-        wrong = jnp.abs(received - q)
-        converged = jnp.all(wrong <= ROUNDING * unit * sent, axis=0)
         # K may be off by so much, and P proves it of a matrix farther to the right.
         rate = jax.vmap(lambda e: e.rate)(ellipsoid) + shift + 4 * off - off * jnp.sqrt(size)
         proven = wanted & ellipsoid.proven & converged & (rate > 0) & (bound < -self.band)
         if not linear:
+            proven &= jnp.all(jnp.isfinite(hidden), axis=0)
             return Proof(evidence_of(proven, proven & self.convergent), point.T, bound)
 
+        # Neurons that may be on either side change K, and so what is hidden: not more than twice.
+        sigma, pairs_of = u > 0, jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1)
+        changed = off + pairs_of @ (jnp.abs(u) <= 2 * hidden).astype(x.dtype)
+        proven &= jnp.all(hidden_by(changed) <= 2 * hidden, axis=0)
+        hidden = hidden_by(changed)
         border = jnp.abs(u) <= hidden
         divided = jnp.any(border, axis=0)
 
         def with_both_sides():
-            other = jax.vmap(spectral_abscissa)(local((sigma ^ border).astype(x.dtype))[0])
-            return jnp.where(divided, jnp.maximum(bound, other / tau), bound)
+            other = (sigma ^ border).astype(x.dtype)
+            spectral = jax.vmap(spectral_abscissa)(reduced.local(other)[0])
+            both = jnp.maximum(spectral, own_rate(weights, jnp.maximum(other, slopes(u))))
+            return jnp.where(divided, jnp.maximum(bound, both / tau), bound)
 
         bound = jax.lax.cond(jnp.any(divided), with_both_sides, lambda: bound)
         proven &= jnp.all((s == sigma) | border, axis=0) & (1 - d > 0) & (bound < -self.band)
@@ -229,7 +261,7 @@ class LowRankPoint(AbstractCertificate):
         trapped = proven & jax.lax.cond(
             self.convergent | ~jnp.any(proven),
             lambda: jnp.ones_like(proven),
-            lambda: traps(weights, ellipsoid, rate, unit, u0, u, hidden, room),
+            lambda: traps(reduced, ellipsoid, rate, u0, u, start, hidden, room),
         )
         evidence = jnp.select(
             [trapped, proven & ~divided, judged],
@@ -240,10 +272,42 @@ class LowRankPoint(AbstractCertificate):
 
 
 class Reduced(eqx.Module):
-    """The r equations q = V' phi(u), lane by lane, of inputs that drive the neurons with g."""
+    """The r equations q = V' phi(u), lane by lane, of inputs that drive the neurons with g, which
+    may be off by `doubt`."""
 
     network: RateNetwork
     g: Lanes
+    doubt: Lanes
+
+    @classmethod
+    def of(cls, network: RateNetwork, i: Lanes) -> "Reduced":
+        """The equations under these inputs."""
+        bias, none = network.bias[:, None], jnp.zeros_like(i)
+        empty = cls(network, none, none)
+        if network.convention == "recurrent":
+            g, lost = empty.product(i)
+        else:
+            g, lost = i, empty.few * jnp.abs(i)
+        return cls(network, g - bias, lost + empty.few * jnp.abs(bias))
+
+    def product(self, x: Lanes) -> tuple[Lanes, Lanes]:
+        """W x, and how much rounding may change it."""
+        weights = self.weights
+        whole = weights.spread(total(weights.right, x)) + weights.diagonal * x
+        sizes = jnp.abs(weights.left) @ total(jnp.abs(weights.right), jnp.abs(x))
+        sizes += jnp.abs(weights.diagonal * x)
+        return whole, (self.unit + self.few) * sizes
+
+    def drive_at(self, x: Lanes, i: Lanes) -> tuple[Lanes, Lanes]:
+        """u at x, and how much rounding may change it."""
+        network, bias, few = self.network, self.network.bias[:, None], self.few
+        if network.convention == "voltage":
+            return x - bias, few * (jnp.abs(x) + jnp.abs(bias))
+        u, lost = self.product(x)
+        lost += few * jnp.abs(bias)
+        if network.convention == "recurrent":
+            return u - bias, lost
+        return u + i - bias, lost + few * jnp.abs(i)
 
     @property
     def weights(self) -> LowRank:
@@ -262,6 +326,11 @@ class Reduced(eqx.Module):
         """What a sum over neurons may lose, as a share of its terms' sizes."""
         return summing_unit(len(self.g), self.g.dtype)
 
+    @property
+    def few(self) -> float:
+        """The same of a sum over r columns, and some more terms."""
+        return float(jnp.finfo(self.g.dtype).eps) / 2 * (self.weights.left.shape[1] + 6)
+
     def slopes(self, u: Lanes) -> Lanes:
         """phi'(u)."""
         return (u > 0).astype(u.dtype) if self.is_linear else self.network.transfer.derivative(u)
@@ -277,7 +346,7 @@ class Reduced(eqx.Module):
 
     def error(self, q: Lanes) -> Lanes:
         """By how much V' phi(u) differs from q."""
-        return self.weights.right.T @ self.rates(self.drive(q)) - q
+        return total(self.weights.right, self.rates(self.drive(q))) - q
 
     def local(self, s: Lanes) -> tuple[Float[Array, "lanes r r"], Float[Array, " lanes"]]:
         """K for these slopes, and how much rounding may change it."""
@@ -332,32 +401,37 @@ def search(
 
 
 def traps(
-    weights: LowRank,
+    reduced: Reduced,
     ellipsoid: Ellipsoid,
     rate: Float[Array, " lanes"],
-    unit: float,
     u0: Lanes,
     u: Lanes,
+    start: Lanes,
     hidden: Lanes,
     room: Lanes,
 ) -> Bool[Array, " lanes"]:
-    """Whether trajectories with the drives u0 converge to the points with the drives u, which are
-    `hidden` by rounding, and have this room on their own sides of their thresholds; |z|_P falls at
-    this rate where no neuron crosses its threshold."""
-    left, right, d, sigma = weights.left, weights.right, weights.diagonal, u > 0
+    """Whether trajectories with the drives u0 converge to the points with the drives u, of which
+    rounding may have hidden `start` and `hidden`, and which have this room on their own sides of
+    their thresholds; |z|_P falls at this rate where no neuron crosses its threshold."""
+    weights, unit, sigma = reduced.weights, reduced.unit, u > 0
+    left, right, d = weights.left, weights.right, weights.diagonal
 
     def lengths(factor, matrices):
-        """sqrt(f P f') for every row f of a factor, lane by lane."""
-        squares = pairs(factor, factor) @ matrices.reshape(len(matrices), -1).T
-        return jnp.sqrt(jnp.abs(squares))
+        """sqrt(f P f') for every row f of a factor, lane by lane; with its rounding."""
+        flat = matrices.reshape(len(matrices), -1).T
+        squares = pairs(factor, factor) @ flat
+        lost = reduced.few * factor.shape[1] * jnp.linalg.norm(flat, axis=0)
+        return jnp.sqrt(jnp.abs(squares) + lost * jnp.sum(factor**2, axis=1, keepdims=True))
 
     reach, length = lengths(left, ellipsoid.inverse), lengths(right, ellipsoid.p)
-    e = jnp.abs(u0 - u) + hidden
-    sizes = jax.nn.relu(u0) + jax.nn.relu(u) + hidden
-    z = right.T @ (jax.nn.relu(u0) - jax.nn.relu(u))
-    lost = unit * (jnp.abs(right).T @ sizes)
-    norm = jnp.sqrt(jnp.abs(jnp.einsum("rl,lrs,sl->l", z, ellipsoid.p, z)))
-    norm += jnp.sqrt(jnp.linalg.norm(ellipsoid.p, axis=(1, 2)) * jnp.sum(lost**2, axis=0))
+    e = jnp.abs(u0 - u) + hidden + start
+    sent = unit * (jax.nn.relu(u0) + jax.nn.relu(u))
+    sent += jnp.where(u > -hidden, hidden, 0) + jnp.where(u0 > -start, start, 0)
+    z, lost = total(right, jax.nn.relu(u0) - jax.nn.relu(u)), total(jnp.abs(right), sent)
+    largest = jnp.linalg.norm(ellipsoid.p, axis=(1, 2))
+    square = jnp.abs(jnp.einsum("rl,lrs,sl->l", z, ellipsoid.p, z))
+    square += reduced.few * len(z) * largest * jnp.sum(z**2, axis=0)
+    norm = jnp.sqrt(square) + jnp.sqrt(largest * jnp.sum(lost**2, axis=0))
 
     slowest, fastest = jnp.minimum(1, 1 - d), jnp.maximum(1, 1 - d)
 
@@ -391,7 +465,7 @@ def is_globally_stable(network: RateNetwork, band: Scalar) -> Flag:
     both = jnp.sqrt(sizes[0] * sizes[1])
     units = [jnp.where(size > 0, both / jnp.where(size > 0, size, 1), 0) for size in sizes]
     m = jnp.concatenate([left * units[0], right * units[1]], axis=1)
-    gram, unit = m.T @ m, summing_unit(len(m), m.dtype)
+    gram, unit = total(m, m), summing_unit(len(m), m.dtype)
     r, size = left.shape[1], jnp.linalg.norm(gram)
     eye, lost = jnp.eye(2 * r, dtype=m.dtype), 2 * r * unit * size
     root = root_of((gram + lost * eye) / (size + lost)) * jnp.sqrt(size + lost)
@@ -423,7 +497,7 @@ def sum_of_pairs(
 ) -> Float[Array, "lanes r r"]:
     """V' S U, lane by lane."""
     r = left.shape[1]
-    return (pairs(right, left).T @ slopes).T.reshape(-1, r, r)
+    return total(pairs(right, left), slopes).T.reshape(-1, r, r)
 
 
 def pairs(first: Float[Array, "n r"], second: Float[Array, "n r"]) -> Float[Array, "n r*r"]:
@@ -443,8 +517,26 @@ def own_rate(weights: LowRank, slopes: Lanes) -> Float[Array, " lanes"]:
     return jnp.max(jnp.where(slopes > 0, weights.diagonal, 0), axis=0) - 1
 
 
+def total(factor: Float[Array, "n k"], lanes: Lanes) -> Float[Array, "k lanes"]:
+    """F' x, added in blocks, blocks of blocks and so on."""
+
+    def in_blocks_of(a):
+        rest = [(0, 0)] * (a.ndim - 1)
+        return jnp.pad(a, ((0, -len(a) % BLOCK), *rest)).reshape(-1, BLOCK, *a.shape[1:])
+
+    if len(factor) <= BLOCK:
+        return factor.T @ lanes
+    sums = jnp.einsum("bnk,bnl->bkl", in_blocks_of(factor), in_blocks_of(lanes))
+    while len(sums) > 1:
+        sums = jnp.sum(in_blocks_of(sums), axis=1)
+    return sums[0]
+
+
 def summing_unit(n: int, dtype: Any) -> float:
-    """What the sum of n terms, added in blocks, may lose, as a share of their sizes. Equal terms,
-    whose roundings add up, lose 6 units at n = 100, 10 at 1,000, 16 at 10,000 and 40 at 100,000 in
-    products of eight lanes or more on a CPU; random ones a tenth of that."""
-    return float(jnp.finfo(dtype).eps) * (8 + n**0.5 / 8)
+    """What a `total` over n terms may lose, as a share of their sizes: half a unit for each term of
+    a block, in any order, of each level of blocks, and for two more roundings of each term."""
+    additions = 2
+    while n > 1:
+        additions += min(n, BLOCK)
+        n = -(-n // BLOCK)
+    return float(jnp.finfo(dtype).eps) / 2 * additions
