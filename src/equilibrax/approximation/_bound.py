@@ -96,8 +96,9 @@ def error_bound(
 
     **Returns:** an `ErrorBound`.
 
-    **Raises:** `ValueError` for another transfer function, more than 16 neurons, or a box that is
-    empty or not finite; `TypeError` for another kind of model.
+    **Raises:** `ValueError` for another transfer function, more than 16 neurons, a network with
+    input weights or a readout, a model that is not rectified, or a box that is empty or not finite;
+    `TypeError` for another kind of model.
 
     Tjeng, Xiao and Tedrake (2019), arXiv 1711.07356, for the encoding of rectified units.
 

@@ -87,8 +87,8 @@ class Flow(eqx.Module):
       answer depends on it. If absent, what was fastest for networks and batches of this size:
       at n = 5 64, or 1,024 for a large batch.
 
-    **Raises:** `ValueError` for a number that is not positive; `TypeError` for another
-    kind of solver.
+    **Raises:** `ValueError` for a number that is not positive or an unknown kind of evidence;
+    `TypeError` for another kind of solver, or an `abscissa` that is not bool.
 
     **Example:**
 

@@ -135,7 +135,7 @@ class FixedPoints(eqx.Module, Described):
 
     - `state`: x at the end, shape `(..., n)`; the fixed point itself when it came to
       rest, NaN for invalid inputs.
-    - `rates`: the output there, shape `(..., n)` for rate networks.
+    - `rates`: the output there, shape `(..., n)` for rate networks without a readout.
     - `outcome`: an `Outcome`, int8.
     - `evidence`: an `Evidence` for that outcome, int8.
     - `residual`: max_j |tau_j dx_j/dt| at `state`, recomputed there.
