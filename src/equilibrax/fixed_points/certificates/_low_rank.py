@@ -194,7 +194,8 @@ class LowRankPoint(AbstractCertificate):
         tau, shift = network.tau[0], self.band * network.tau[0]
         reduced = Reduced.of(network, i)
         weights, bias, linear = reduced.weights, network.bias[:, None], reduced.is_linear
-        left, right, d = jnp.abs(weights.left), jnp.abs(weights.right), weights.diagonal
+        absolute, d = weights.absolute(), weights.diagonal
+        left, right = absolute.left, absolute.right
         slopes, rates, unit, few = reduced.slopes, reduced.rates, reduced.unit, reduced.few
         u0, start = reduced.drive_at(x, i)
         q, s, k, off, ellipsoid = search(reduced, total(weights.right, rates(u0)), wanted, shift)
@@ -204,7 +205,7 @@ class LowRankPoint(AbstractCertificate):
         }[network.convention]  # fmt: skip
 
         # How far rounding may have left u, q, and then u again, from the true ones.
-        delta = reduced.doubt + 2 * few * (jnp.abs(reduced.g) + left @ jnp.abs(q))
+        delta = reduced.doubt + 2 * few * (jnp.abs(reduced.g) + absolute.spread(jnp.abs(q)))
         delta /= jnp.minimum(1, 1 - d)
         sent = total(right, jnp.abs(rates(u))) + jnp.abs(q)
         wrong = jnp.abs(reduced.error(q))
@@ -212,14 +213,14 @@ class LowRankPoint(AbstractCertificate):
         wrong += unit * sent + total(right, jnp.abs(slopes(u)) * delta)
         back = jnp.where(ellipsoid.proven[:, None, None], ellipsoid.back, 0)
         length = jnp.linalg.norm(back, axis=(1, 2))
+        sent_back = jnp.einsum("lrs,sl->rl", jnp.abs(back), wrong)
 
         def hidden_by(changed):
             """What may be hidden of u, where K may be off by so much."""
             rho = 0.1 + changed * length
             slack = jnp.where(rho < 0.5, length * rho / (1 - rho), jnp.inf)
-            lost = jnp.einsum("lrs,sl->rl", jnp.abs(back), wrong)
-            lost += slack * jnp.linalg.norm(wrong, axis=0)
-            return delta + jnp.maximum(1, 1 - d) * (left @ lost)
+            lost = sent_back + slack * jnp.linalg.norm(wrong, axis=0)
+            return delta + jnp.maximum(1, 1 - d) * absolute.spread(lost)
 
         hidden = hidden_by(off)
         if not linear:
@@ -243,8 +244,8 @@ class LowRankPoint(AbstractCertificate):
         # Neurons that may be on either side change K, and so what is hidden: not more than twice.
         sigma, pairs_of = u > 0, jnp.linalg.norm(left, axis=1) * jnp.linalg.norm(right, axis=1)
         changed = off + pairs_of @ (jnp.abs(u) <= 2 * hidden).astype(x.dtype)
-        proven &= jnp.all(hidden_by(changed) <= 2 * hidden, axis=0)
-        hidden = hidden_by(changed)
+        before, hidden = hidden, hidden_by(changed)
+        proven &= jnp.all(hidden <= 2 * before, axis=0)
         border = jnp.abs(u) <= hidden
         divided = jnp.any(border, axis=0)
 
@@ -282,28 +283,19 @@ class Reduced(eqx.Module):
     @classmethod
     def of(cls, network: RateNetwork, i: Lanes) -> "Reduced":
         """The equations under these inputs."""
-        bias, none = network.bias[:, None], jnp.zeros_like(i)
-        empty = cls(network, none, none)
+        bias, few = network.bias[:, None], few_unit(network.weights, i.dtype)
         if network.convention == "recurrent":
-            g, lost = empty.product(i)
+            g, lost = product(network.weights, i)
         else:
-            g, lost = i, empty.few * jnp.abs(i)
-        return cls(network, g - bias, lost + empty.few * jnp.abs(bias))
-
-    def product(self, x: Lanes) -> tuple[Lanes, Lanes]:
-        """W x, and how much rounding may change it."""
-        weights = self.weights
-        whole = weights.spread(total(weights.right, x)) + weights.diagonal * x
-        sizes = jnp.abs(weights.left) @ total(jnp.abs(weights.right), jnp.abs(x))
-        sizes += jnp.abs(weights.diagonal * x)
-        return whole, (self.unit + self.few) * sizes
+            g, lost = i, few * jnp.abs(i)
+        return cls(network, g - bias, lost + few * jnp.abs(bias))
 
     def drive_at(self, x: Lanes, i: Lanes) -> tuple[Lanes, Lanes]:
         """u at x, and how much rounding may change it."""
         network, bias, few = self.network, self.network.bias[:, None], self.few
         if network.convention == "voltage":
             return x - bias, few * (jnp.abs(x) + jnp.abs(bias))
-        u, lost = self.product(x)
+        u, lost = product(self.weights, x)
         lost += few * jnp.abs(bias)
         if network.convention == "recurrent":
             return u - bias, lost
@@ -329,7 +321,7 @@ class Reduced(eqx.Module):
     @property
     def few(self) -> float:
         """The same of a sum over r columns, and some more terms."""
-        return float(jnp.finfo(self.g.dtype).eps) / 2 * (self.weights.left.shape[1] + 6)
+        return few_unit(self.weights, self.g.dtype)
 
     def slopes(self, u: Lanes) -> Lanes:
         """phi'(u)."""
@@ -517,6 +509,16 @@ def own_rate(weights: LowRank, slopes: Lanes) -> Float[Array, " lanes"]:
     return jnp.max(jnp.where(slopes > 0, weights.diagonal, 0), axis=0) - 1
 
 
+def product(weights: LowRank, x: Lanes) -> tuple[Lanes, Lanes]:
+    """W x, and how much rounding may change it."""
+
+    def applied(weights: LowRank, x: Lanes) -> Lanes:
+        return weights.spread(total(weights.right, x)) + weights.diagonal * x
+
+    unit = summing_unit(len(x), x.dtype) + few_unit(weights, x.dtype)
+    return applied(weights, x), unit * applied(weights.absolute(), jnp.abs(x))
+
+
 def total(factor: Float[Array, "n k"], lanes: Lanes) -> Float[Array, "k lanes"]:
     """F' x, added in blocks, blocks of blocks and so on."""
 
@@ -540,3 +542,8 @@ def summing_unit(n: int, dtype: Any) -> float:
         additions += min(n, BLOCK)
         n = -(-n // BLOCK)
     return float(jnp.finfo(dtype).eps) / 2 * additions
+
+
+def few_unit(weights: LowRank, dtype: Any) -> float:
+    """What a sum over r columns, and some more terms, may lose."""
+    return float(jnp.finfo(dtype).eps) / 2 * (weights.left.shape[1] + 6)
