@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items):
     if importlib.util.find_spec("torch") is None:
         reasons["interop"] = "needs PyTorch: pip install -e '.[interop]'"
     if "optimization_level=0" in os.environ["XLA_FLAGS"]:
-        reasons["as_compiled"] = "compares bits of optimised programs: XLA_FLAGS= pytest"
+        reasons["as_compiled"] = "hangs on bits of optimised programs: XLA_FLAGS= pytest"
     for item in items:
         for mark, reason in reasons.items():
             if item.get_closest_marker(mark):

@@ -13,8 +13,8 @@ SINGLE_CANNOT = {"a-slow-reaction"}
 """Cases that single precision does not resolve: a tolerance of 1e-8 is below its rounding."""
 
 
-# As users' programs are compiled, too, in JAX's default precision.
-single = pytest.param(np.float32, id="single", marks=pytest.mark.rounding)
+# JAX's default precision, compiled as users' programs are.
+single = pytest.param(np.float32, id="single", marks=pytest.mark.as_compiled)
 double = pytest.param(np.float64, id="double")
 
 
