@@ -25,7 +25,7 @@ def test_three_bistable_units_have_27_points(kind, dtype):
     if kind == "dynamics":
         network = network.astype(dtype)
     points = eqb.find_slow_points(network, jnp.zeros(3, dtype), STARTS.astype(dtype))
-    assert points.counts == {PointKind.STABLE: 8, PointKind.SADDLE: 19, PointKind.SLOW: 0}
+    assert [points.counts[kind] for kind in PointKind] == [8, 19, 0, 0]
     assert np.bincount(points.num_unstable).tolist() == [8, 12, 6, 1]
     assert int(points.count.sum()) == 600
     # tanh(2 x) = x has the roots 0 and +-0.9575040241.
@@ -73,11 +73,51 @@ def test_a_ghost_is_slow_and_a_far_point_is_left_out():
         ghost, jnp.ones(1), jnp.linspace(-0.3, 1.2, 40)[:, None], within=0.9
     )
     assert both.counts[PointKind.STABLE] == 1
-    assert near.counts == {PointKind.STABLE: 1, PointKind.SADDLE: 0, PointKind.SLOW: 1}
+    assert [near.counts[kind] for kind in PointKind] == [1, 0, 1, 0]
     tight = eqb.find_slow_points(
         ghost, jnp.ones(1), jnp.linspace(-0.3, 1.2, 40)[:, None], within=0.5
     )
     assert tight.counts[PointKind.STABLE] == 0
+    # A start that is not a number, or one alone, is no cloud to be within.
+    lost = eqb.find_slow_points(ghost, jnp.zeros(1), starts.at[0].set(jnp.nan), within=0.5)
+    alone = eqb.find_slow_points(ghost, jnp.zeros(1), starts[:1], within=0.5)
+    assert lost.describe() == "1 points from 20 starts: 1 SLOW; 1 starts led to none"
+    assert alone.counts[PointKind.SLOW] == 1
+
+
+def test_a_ghost_is_slow_however_slow():
+    starts = jnp.linspace(-1, 1, 21, dtype=jnp.float32)[:, None]
+    i = jnp.full(1, 1e-6, jnp.float32)
+    points = eqb.find_slow_points(lambda t, x, i: i + x**2, i, starts)
+    assert points.describe() == "1 points from 21 starts: 1 SLOW"
+    assert abs(points.state[0, 0]) < 1e-6
+
+
+def test_points_do_not_depend_on_units():
+    step = eqb.as_map(lambda x, i: i * jnp.tanh(2 * x / i))
+    for unit in (1e-9, 1e3):
+        i = jnp.asarray([1, unit], jnp.float32)
+        points = eqb.find_slow_points(step, i, i * STARTS[:100, :2].astype(jnp.float32))
+        assert points.describe() == "9 points from 100 starts: 4 STABLE, 5 SADDLE"
+        assert np.bincount(points.num_unstable).tolist() == [4, 4, 1]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_neutral_points_are_marginal(dtype):
+    # A circle of fixed points around a source; and a pitchfork where it is born.
+    def circle(t, x, i):
+        return x * (1 - x @ x)
+
+    points = eqb.find_slow_points(circle, jnp.zeros(1, dtype), STARTS[:50, :2].astype(dtype))
+    kinds, radius = np.asarray(points.kind), np.linalg.norm(points.state, axis=1)
+    np.testing.assert_array_equal(kinds[radius > 0.5], PointKind.MARGINAL)
+    np.testing.assert_array_equal(points.num_unstable, np.where(radius > 0.5, 0, 2))
+    assert (radius > 0.5).sum() > 20
+    labels = [text.get_text() for text in eqb.figures.slow_points(points).get_legend().get_texts()]
+    assert labels[-1] == f"{(radius > 0.5).sum()} MARGINAL"
+    starts = jnp.linspace(-1, 1, 20, dtype=dtype)[:, None]
+    pitchfork = eqb.find_slow_points(lambda t, x, i: -(x**3), jnp.zeros(1, dtype), starts)
+    assert set(np.asarray(pitchfork.kind)) == {PointKind.MARGINAL}
 
 
 def test_one_input_for_each_start_keeps_their_points_apart():
@@ -95,6 +135,7 @@ BAD = {
     "wide starts": (lambda: eqb.find_slow_points(FLIP_FLOP, jnp.zeros(3), jnp.zeros((2, 4))), "(..., 3)"),
     "inputs": (lambda: eqb.find_slow_points(FLIP_FLOP, jnp.zeros((3, 3)), jnp.zeros((2, 3))), "one for each of 2"),
     "period": (lambda: eqb.find_cycles(FLIP_FLOP, jnp.zeros(3), period=-1.0), "be positive"),
+    "half a step": (lambda: eqb.find_cycles(eqb.as_map(lambda x, i: -x), jnp.ones(1), period=2.5), "`period` must hold whole numbers"),
     "steps": (lambda: eqb.settle_sequence(FLIP_FLOP, jnp.zeros(3)), "(steps, ..., k)"),
 }  # fmt: skip
 
@@ -199,6 +240,15 @@ def test_an_unstable_orbit_is_found_from_a_guess():
     assert abs(cycle.multipliers[0] - np.exp(2 * np.pi)) < 1e-4
 
 
+def test_a_stiff_orbit_takes_the_methods_steps():
+    def stiff(t, x, i):
+        return jnp.append(hopf(t, x[:2], i), 5e3 * (x[0] - x[2]))
+
+    guess, method = jnp.asarray([1.1, 0.0, 1.0]), eqb.Flow(max_steps=20_000)
+    cycle = eqb.find_cycles(stiff, jnp.ones(1), guess, period=3.0, points=4, method=method)
+    assert abs(cycle.period - np.pi) < 1e-9
+
+
 def test_a_cycle_is_sought_where_the_method_finds_one():
     # Everything counts as steady from 1,000 on, so that nothing oscillates.
     for steady, found in ((1e3, False), (1e-7, True)):
@@ -212,12 +262,49 @@ def test_a_point_at_rest_is_no_cycle():
     assert not bool(cycle.found)
 
 
-def test_derivatives_of_a_period():
-    def period(i):
-        return eqb.find_cycles(hopf, i, jnp.asarray([0.5, 0.0])).period
+def test_derivatives_of_a_period_are_right_to_second_order_and_zero_without_an_orbit():
+    def total(i):
+        cycles = eqb.find_cycles(hopf, i, jnp.asarray([1.0, 0.0]), period=3.0, points=4)
+        return jnp.sum(jnp.where(cycles.found, cycles.period, 0))
 
-    # 2 pi / (1 + i)
-    assert abs(jax.grad(period)(jnp.ones(1))[0] + np.pi / 2) < 1e-8
+    def slope(i):
+        first = jax.grad(total)(i)
+        return first, first
+
+    second, first = jax.jacfwd(slope, has_aux=True)(jnp.asarray([[1.0], [-1.0]]))
+    # Of 2 pi / (1 + i): -2 pi / (1 + i)^2 and 4 pi / (1 + i)^3.
+    np.testing.assert_allclose(first[:, 0], [-np.pi / 2, 0], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(second[0, 0, :, 0], [np.pi / 2, 0], rtol=0, atol=1e-7)
+    np.testing.assert_array_equal(second[1], 0)
+
+
+def test_derivatives_of_a_maps_cycle_through_what_its_function_closes_over():
+    def point(r):
+        step = eqb.as_map(lambda x, i: r * x * (1 - x))
+        return eqb.find_cycles(step, jnp.zeros(1), jnp.asarray([0.3]), points=4).state[0]
+
+    def exact(r, sign):
+        return (r + 1 + sign * jnp.sqrt((r - 3) * (r + 1))) / (2 * r)
+
+    derivatives = [function(point)(3.2) for function in (lambda f: f, jax.grad, jax.hessian)]
+    sign = jnp.sign(derivatives[0] - 0.65)
+    expected = [function(exact)(3.2, sign) for function in (lambda f: f, jax.grad, jax.hessian)]
+    np.testing.assert_allclose(derivatives, expected, rtol=1e-10)
+
+
+def test_cycles_do_not_depend_on_units_nor_on_the_default_precision():
+    def in_units(t, x, i):
+        return i[1:] * hopf(t, x / i[1:], i)
+
+    units = np.asarray([[1.0, 1.0], [1.0, 1e-9], [1e-9, 1e-9]])
+    for dtype, exact in ((jnp.float64, 1e-9), (jnp.float32, 1e-4)):
+        inputs = jnp.asarray(np.column_stack([np.ones(3), units]), dtype)
+        guess = jnp.asarray(1.1 * units * np.asarray([1, 0]), dtype)
+        cycles = eqb.find_cycles(in_units, inputs, guess, period=3.0, points=8)
+        np.testing.assert_allclose(cycles.period, np.full(3, np.pi), rtol=0, atol=exact)
+        assert cycles.period.dtype == cycles.orbit.dtype == dtype
+        radius = np.linalg.norm(cycles.orbit / units[:, None], axis=-1)
+        np.testing.assert_allclose(radius, 1, rtol=0, atol=exact)
 
 
 def test_van_der_pol_and_wilson_cowan_by_scipy():
@@ -247,6 +334,9 @@ def test_cycles_of_maps_have_multipliers():
     assert abs(cycles.multipliers[0, 0] - (4 + 2 * 3.2 - 3.2**2)) < 1e-12
     np.testing.assert_allclose(cycles.orbit[0, :2], cycles.orbit[0, 2:], rtol=0, atol=1e-15)
     assert cycles.found.tolist() == [True, True, False]
+    # A length that is a literal is known inside of jit, too.
+    guessed = jax.jit(lambda i: eqb.find_cycles(step, i, jnp.asarray([0.5]), period=2, points=4))
+    np.testing.assert_allclose(guessed(jnp.asarray([3.2])).multipliers, cycles.multipliers[0])
 
 
 def test_sequences_remember():

@@ -11,6 +11,7 @@ from scipy.optimize import fsolve
 
 import equilibrax as eqb
 from equilibrax import Outcome
+from equilibrax.networks import as_dynamics
 
 
 class VanDerPol(eqb.AbstractDynamics):
@@ -81,6 +82,39 @@ def test_a_plain_function_and_one_time_constant():
     np.testing.assert_allclose(plain.state, np.tanh(2 * plain.state + inputs), atol=1e-12)
     # The same equation, three times slower.
     np.testing.assert_allclose(slow.abscissa, plain.abscissa / 3, rtol=1e-9)
+
+
+def test_one_time_constant_or_no_size_keeps_methods_of_ones_own():
+    class Own(eqb.AbstractDynamics):
+        tau: float = 2.0
+        num_inputs = 3  # pyright: ignore
+
+        def vector_field(self, t, x, i):
+            return (i[:2] - x) / self.tau
+
+        def scale(self, x, i):
+            return 7 * jnp.ones_like(x)
+
+        def jacobian(self, x, i):
+            return -jnp.eye(len(x)) / self.tau
+
+    class OwnMap(eqb.AbstractMap):
+        num_inputs = 3  # pyright: ignore
+
+        def step(self, x, i):
+            return x / 2 + i[:2]
+
+        def magnitude(self, x, i):
+            return 5 * jnp.ones_like(x)
+
+    x, i = jnp.ones(2), jnp.ones(3)
+    for own in (as_dynamics("own", Own(), 2), as_dynamics("own", OwnMap(), 2)):
+        assert (own.num_neurons, own.num_inputs) == (2, 3)
+        matrix = jax.jacfwd(own.vector_field, argnums=1)(0.0, x, i)
+        np.testing.assert_array_equal(own.jacobian(x, i), matrix)
+        assert eqb.find_fixed_points(own, i, x0=x).stable
+    assert as_dynamics("own", Own(), 2).scale(x, i).tolist() == [7, 7]
+    assert as_dynamics("own", OwnMap(), 2).magnitude(x, i).tolist() == [5, 5]
 
 
 def test_stiff_dynamics_take_an_implicit_solver():

@@ -162,6 +162,12 @@ def test_starts_that_settle_nowhere_have_no_basin():
     assert reached.label.tolist() == [0, -1]
     assert float(reached.share[0]) == 0.5
     assert reached.found.counts[Outcome.DIVERGED] == 1
+    # Nor has one that is not a number, which takes no part in what counts as the same.
+    step = eqb.as_map(lambda x, i: jnp.tanh(2 * x) + i)
+    reached = eqb.basins(step, jnp.zeros(1), jnp.asarray([[jnp.nan], [0.5], [-0.5]]))
+    assert reached.label.tolist() == [-1, 0, 1]
+    # tanh(2 x) = x
+    np.testing.assert_allclose(reached.state[:, 0], [0.95750402407727, -0.95750402407727])
 
 
 def test_folds_and_the_hopf_point_of_wilson_and_cowan():

@@ -105,12 +105,40 @@ def test_what_needs_continuous_time_refuses_maps():
     # x <- -1.5 tanh(x) + i: as a flow its point is stable, as a map it is not.
     step, i = eqb.as_map(lambda x, i: -1.5 * jnp.tanh(x) + i), jnp.zeros(2)
     for call in (
-        lambda: eqb.follow_branch(lambda p: step, lambda p: p * jnp.ones(1), 0.0, 1.0),
         lambda: eqb.figures.phase_plane(step, i),
         lambda: eqb.settled_event(eqb.as_map(lambda x, i: x / 2, 1)),
     ):
         with pytest.raises(TypeError, match="must be in continuous time, but is a map"):
             call()
+
+
+def special(branch):
+    return [(point.kind, round(point.parameter, 6), point.period) for point in branch.points]
+
+
+def test_branches_of_maps_flip_turn_and_begin_to_rotate():
+    # Of x <- r x (1 - x), 1 - 1/r has the eigenvalue 2 - r, and passes zero at r = 1.
+    logistic = eqb.as_map(lambda x, r: r * x * (1 - x))
+    branch = eqb.follow_branch(lambda p: logistic, lambda p: p[None], 1.5, 3.5, x0=jnp.ones(1) / 3)
+    (flip,) = branch.points
+    assert (flip.kind, flip.period) == ("flip", 2.0)
+    np.testing.assert_allclose([flip.parameter, *flip.state], [3, 2 / 3], rtol=1e-7)
+    r = branch.parameter
+    np.testing.assert_allclose(branch.abscissa, np.log(np.abs(2 - r)), rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(branch.stable, r < 3)
+    back = eqb.follow_branch(lambda p: logistic, lambda p: p[None], 1.5, 0.5, x0=jnp.ones(1) / 3)
+    assert [point.kind for point in back.points] == ["branch"]
+    assert back.points[0].parameter == pytest.approx(1, abs=1e-3)
+    # Henon's map, b = 0.3: a fold at -(1 - b)^2 / 4, and flips at 3 (1 - b)^2 / 4.
+    henon = eqb.as_map(lambda x, i: jnp.stack([i[0] - x[0] ** 2 + 0.3 * x[1], x[0]]))
+    branch = eqb.follow_branch(lambda p: henon, lambda p: p[None], 0.6, -1.0, x0=0.45 * jnp.ones(2))
+    places = {point.kind: point.parameter for point in branch.points}
+    assert places == pytest.approx({"flip": 3 * 0.7**2 / 4, "fold": -(0.7**2) / 4}, abs=1e-6)
+    # x <- r x (1 - y), y <- x: a pair crosses the unit circle at r = 2, at angles of +-pi / 3.
+    delayed = eqb.as_map(lambda x, r: jnp.stack([r[0] * x[0] * (1 - x[1]), x[0]]))
+    branch = eqb.follow_branch(lambda p: delayed, lambda p: p[None], 1.5, 2.5, x0=jnp.ones(2) / 3)
+    assert special(branch) == [("neimark-sacker", 2.0, pytest.approx(6, rel=1e-6))]
+    assert eqb.figures.branch(branch).get_legend().get_texts()[-1].get_text() == "neimark-sacker"
 
 
 def test_proofs_refuse_what_does_not_attract():
@@ -373,3 +401,16 @@ def test_cells_of_several_layers_or_directions_are_chosen_or_refused():
     with pytest.raises(ValueError, match=r"; prefix='rnn\.' chooses one"):
         eqb.load_cell(inner, "gru")
     assert eqb.load_cell(inner, "gru", prefix="rnn.").num_inputs == 3
+
+
+def test_arrays_that_make_no_cell_are_named():
+    parts = {"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.ones((2, 2))}
+    with pytest.raises(ValueError, match=r"but holds weight_ih_l0\. See"):
+        eqb.load_cell({"weight_ih_l0": parts["weight_ih_l0"]}, "rnn")
+    with pytest.raises(TypeError, match="`activation` must be a function"):
+        eqb.load_cell(parts, "rnn", activation=3)  # pyright: ignore
+    for name in parts:
+        with pytest.raises(
+            ValueError, match=rf"hold {name[:-3]} as a matrix, but holds shape \(\)"
+        ):
+            eqb.load_cell(parts | {name: np.asarray(1.0)}, "rnn")

@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Complex, Float
 from .. import _checks
 from .._described import Described, number_of
 from ..fixed_points import Flow, Outcome, find_fixed_points
+from ..fixed_points._flow import as_flow
 from ..fixed_points._linalg import alone, exactly
 from ..fixed_points._problem import as_problem, without_derivatives
 from ..networks import AbstractDynamics, is_map
@@ -38,11 +39,11 @@ class Cycles(eqx.Module, Described):
     - `multipliers`: Floquet multipliers, shape `(..., n)`, in descending order of their size. In
       continuous time one of them is 1 up to the solver's errors, along the orbit.
     - `stable`: whether all others are inside the unit circle.
-    - `found`: whether Newton's method converged.
+    - `found`: whether Newton's method converged; `find_cycles` says why it may not.
     - `residual`: the largest component of phi_T(x) - x.
 
     `state`, `period` and `orbit` carry derivatives in the network and the inputs, by the implicit
-    function theorem on the section.
+    function theorem on the section. Those of first and second order are right, higher ones are not.
 
     **Example:**
 
@@ -92,13 +93,17 @@ def find_cycles(
       `period`, guesses of a point on the orbit, which may then be unstable.
     - `period`: guesses of the period, any shape that broadcasts to `(...)`; whole numbers of steps
       for a map. If absent, every input is settled first, and the orbits of those that are
-      `OSCILLATING` are found.
+      `OSCILLATING` are found. A multiple of the period passes as the period if it is guessed.
     - `points`: points along the orbit.
-    - `method`: the `Flow` by which they are settled.
+    - `method`: the `Flow` by which they are settled. Its `solver` and `max_steps`, if above 4096,
+      are those of a turn as well.
 
-    **Returns:** `Cycles`.
+    **Returns:** `Cycles`. `found` is False where nothing oscillates, where the guess is too far
+    from an orbit, and where a turn takes more than `max_steps`: stiff orbits ask for more of them,
+    or for an implicit `solver`.
 
-    **Raises:** as `find_fixed_points`; `ValueError` for periods that are not positive.
+    **Raises:** as `find_fixed_points`; `ValueError` for periods that are not positive, or not whole
+    for a map.
 
     **Example:**
 
@@ -113,126 +118,163 @@ def find_cycles(
     ```
     """
     points = _checks.integer("points", points)
+    flow = as_flow(method)
     network, inputs, x0 = as_problem(network, inputs, x0)
-    batch = inputs.shape[:-1]
+    batch, iterated = inputs.shape[:-1], is_map(network)
     if period is None:
         # Where the orbit is guessed from has no part in any derivative.
         fixed, i, start = without_derivatives((network, inputs, x0))
-        at_rest = find_fixed_points(fixed, i, x0=start, method=method)
+        at_rest = find_fixed_points(fixed, i, x0=start, method=flow)
         guess = at_rest.state
         turn = jnp.where(at_rest.outcome == Outcome.OSCILLATING, at_rest.period, jnp.nan)
     else:
-        turn = jnp.asarray(period, inputs.dtype)
-        if _checks.is_concrete(turn) and not bool(jnp.all(turn > 0)):
-            _checks.fail("period", "be positive", f"is {period}", page="how-to/cycles")
-        turn = jnp.broadcast_to(turn, batch)
+        turn = _guesses(period, batch, inputs.dtype, iterated)
         guess = jnp.zeros((*batch, network.num_neurons), inputs.dtype) if x0 is None else x0
-    flat = (inputs.reshape(-1, inputs.shape[-1]), guess.reshape(-1, guess.shape[-1]), turn.ravel())
     longest = 0
-    if is_map(network):
-        whole = jnp.where(jnp.isfinite(turn), turn, 0)
+    if iterated:
         why = "the length of a map's cycle is that of a program"
-        _checks.outside_of_jit("network", whole, why=why, error=ValueError)
-        longest = int(np.max(np.asarray(whole), initial=0))
+        name = "network" if period is None else "period"
+        _checks.outside_of_jit(name, turn, why=why, error=ValueError)
+        longest = int(np.max(np.asarray(turn), initial=0, where=np.isfinite(turn)))
+    flat = (inputs.reshape(-1, inputs.shape[-1]), guess.reshape(-1, guess.shape[-1]), turn.ravel())
     traced = not _checks.all_concrete(network, inputs)
-    found = _shoot(network, *flat, points, longest, traced)
+    solver = diffrax.Tsit5() if flow.solver is None else flow.solver
+    found = _shoot(network, *flat, points, longest, traced, solver, max(STEPS, flow.max_steps))
     return jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), found)
+
+
+STEPS = 4096
+"""Solver steps of one turn, at least."""
+
+NEWTON_STEPS = 12
+"""Of the search, after which the best of its points is judged."""
+
+ORDER = 2
+"""Order to which derivatives are right. A step of Newton's method with a matrix that does not
+depend on the parameters gives one order more."""
+
+
+def _guesses(period: Any, batch: tuple[int, ...], dtype: Any, iterated: bool) -> Any:
+    """Guesses of the period for each input; by NumPy where they are known, inside `jax.jit` too."""
+    if not _checks.all_concrete(period):
+        return jnp.broadcast_to(jnp.asarray(period, dtype), batch)
+    turn = np.asarray(period, dtype)
+    if not (turn > 0).all():
+        _checks.fail("period", "be positive", f"is {period}", page="how-to/cycles")
+    if iterated and (turn % 1 != 0).any():
+        must = "hold whole numbers of steps for a map"
+        _checks.fail("period", must, f"is {period}", page="how-to/cycles")
+    return np.broadcast_to(turn, batch)
 
 
 @alone
 @eqx.filter_jit
 def _shoot(
     network: AbstractDynamics, inputs: Array, guess: Array, turn: Array, points: int, longest: int,
-    traced: bool,
+    traced: bool, solver: diffrax.AbstractSolver, max_steps: int,
 ) -> Cycles:  # fmt: skip
     n, dtype = guess.shape[1], guess.dtype
     unit = float(jnp.finfo(dtype).eps)
     rtol = max(10 * unit, 1e-11)
     iterated = is_map(network)
+    zero, one, tiny = jnp.zeros((), dtype), jnp.ones((), dtype), jnp.finfo(dtype).tiny
 
-    def solve(network, i, x, period, saveat, adjoint):
-        def field(t, x, args):
-            network, i, period = args
-            return period * network.vector_field(jnp.zeros((), dtype), x, i)
+    def field(t, z, args):
+        network, i, period, size = args
+        return period * network.vector_field(zero, size * z, i) / size
 
-        controller = diffrax.PIDController(rtol, rtol)
-        return diffrax.diffeqsolve(
-            diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, 1.0, None, x, (network, i, period),
-            saveat=saveat, stepsize_controller=controller, max_steps=4096, adjoint=adjoint,
-            throw=False,
+    def follow(network, i, y, size, adjoint) -> Any:
+        """Where the state is after the period, and points on the way there."""
+        x, period = y[:n], y[n]
+        if iterated:
+
+            def step(x, k):
+                return jnp.where(k < period, network.step(x, i), x), x
+
+            end, path = jax.lax.scan(step, x, jnp.arange(longest))
+            path = jnp.concatenate([path, end[None]])
+            return end, path[jnp.arange(points) % jnp.maximum(period, 1).astype(int)]
+        times = jnp.linspace(0, 1, points, endpoint=False, dtype=dtype)
+        saved = [diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]
+        # In units of each component's size, so that one tolerance serves for all.
+        ys: Any = diffrax.diffeqsolve(
+            diffrax.ODETerm(field), solver, zero, one, None, x / size, (network, i, period, size),
+            saveat=diffrax.SaveAt(subs=saved), max_steps=max_steps, adjoint=adjoint, throw=False,
+            stepsize_controller=diffrax.PIDController(rtol, rtol),
         ).ys  # fmt: skip
+        return ys[1][0] * size, ys[0] * size
 
-    def steps(network, i, x, period):
-        """x after so many steps of the map."""
+    def size_of(path):
+        """The largest size of each component, but for those that are rounding beside others."""
+        size = jnp.max(jnp.abs(path), axis=0)
+        size = jnp.maximum(size, unit**2 * jnp.max(size))
+        return jnp.where(size > 0, size, 1)
 
-        def step(k, x):
-            return jnp.where(k < period, network.step(x, i), x)
+    def shoot(i, a, turn):
+        a, turn = jax.lax.stop_gradient((a, turn))
+        sound = jnp.isfinite(turn) & jnp.all(jnp.isfinite(a)) & jnp.all(jnp.isfinite(i))
+        i, a, turn = jnp.where(sound, i, 0), jnp.where(sound, a, 0), jnp.where(sound, turn, 1)
+        fixed, i_fixed, _ = without_derivatives((network, i, None))
+        velocity = fixed.vector_field(zero, a, i_fixed)
+        first = jnp.append(a, turn)
 
-        return jax.lax.scan(lambda x, k: (step(k, x), x), x, jnp.arange(longest))
+        def section(size):
+            """The normal of the section through the first guess, as if all components were of one
+            size; of a map, the number of steps is given."""
+            if iterated:
+                return jnp.eye(n + 1, dtype=dtype)[n]
+            normal = velocity / size**2
+            return jnp.append(normal / jnp.maximum(jnp.max(jnp.abs(normal)), tiny), 0)
 
-    def end(network, i, x, period, adjoint):
-        if iterated:
-            return steps(network, i, x, period)[0]
-        ys = solve(network, i, x, period, diffrax.SaveAt(t1=True), adjoint)
-        return ys[0]  # pyright: ignore
+        def newton(k, carry):
+            y, size, normal, best = carry
 
-    def along(network, i, x, period, adjoint) -> Any:
-        if iterated:
-            path = jnp.concatenate([steps(network, i, x, period)[1], x[None]])
-            return path[jnp.arange(points) % jnp.maximum(period, 1).astype(int)]
-        times = diffrax.SaveAt(ts=jnp.linspace(0, 1, points, endpoint=False, dtype=dtype))
-        return solve(network, i, x, period, times, adjoint)
+            def residual(y):
+                end, path = follow(fixed, i_fixed, y, size, diffrax.ForwardMode())
+                return end - y[:n], (end - y[:n], path)
 
-    def one(i, a, turn):
-        sound = jnp.isfinite(turn) & jnp.all(jnp.isfinite(a))
-        turn = jnp.where(sound, turn, 1)
-        a = jnp.where(sound, a, 0)
-        fixed = jax.lax.stop_gradient(network)
-        i_fixed = jax.lax.stop_gradient(i)
-        normal = fixed.vector_field(jnp.zeros((), dtype), a, i_fixed)
-        normal = normal / jnp.maximum(jnp.linalg.norm(normal), jnp.finfo(dtype).tiny)
-        forward = diffrax.ForwardMode()
+            matrix, (off, path) = jax.jacfwd(residual, has_aux=True)(y)
+            ended = jnp.all(jnp.isfinite(path))
+            size = jnp.where(ended, size_of(path), size)
+            normal = jnp.where(k == 0, section(size), normal)
+            matrix = jnp.concatenate([matrix, normal[None]])
+            error = jnp.where(ended, jnp.max(jnp.abs(off) / size), jnp.inf)
+            new = (error, y, matrix, off, path, size)
+            best = jax.tree.map(lambda new, old: jnp.where(error < best[0], new, old), new, best)
+            y -= jnp.linalg.solve(matrix, jnp.append(off, normal @ (y - first)))
+            return y, size, normal, best
 
-        def gap(network, i, y, adjoint):
-            x, period = y[:n], turn if iterated else y[n]
-            off = end(network, i, x, period, adjoint) - x
-            return off if iterated else jnp.append(off, normal @ (x - a))
-
-        def residual(y):
-            return gap(fixed, i_fixed, y, forward)
-
-        def newton(_, carry):
-            y, best, least = carry
-            off, matrix = residual(y), jax.jacfwd(residual)(y)
-            size = jnp.max(jnp.abs(off[:n]))
-            better = size < least
-            best, least = jnp.where(better, y, best), jnp.where(better, size, least)
-            return y - jnp.linalg.solve(matrix, off), best, least
-
-        y = a if iterated else jnp.append(a, turn)
-        y, best, least = jax.lax.fori_loop(0, 12, newton, (y, y, jnp.asarray(jnp.inf, dtype)))
-        y = best
-        matrix = jax.jacfwd(residual)(y)
-        scale = jnp.max(jnp.abs(fixed.scale(y[:n], i_fixed)))
-        size = jnp.max(jnp.abs(y[:n] - a))
-        period = turn if iterated else y[n]
-        path = along(fixed, i_fixed, y[:n], period, forward)
-        wide = jnp.max(jnp.max(path, axis=0) - jnp.min(path, axis=0))
+        # Of a harmonic oscillation, the amplitude.
+        size = size_of(jnp.stack([a, turn / (2 * jnp.pi) * velocity]))
+        none, matrix = jnp.full((points, n), jnp.inf, dtype), jnp.eye(n + 1, dtype=dtype)
+        best = (none[0, 0], first, matrix, none[0], none, size)
+        carry = (first, size, first, best)
+        _, _, normal, best = jax.lax.fori_loop(0, NEWTON_STEPS, newton, carry)
+        error, y, matrix, off, path, size = best
         # A point at rest returns after any time.
-        ok = sound & (least <= 100 * rtol * scale) & (period > 0) & (wide > 1e3 * rtol * scale)
-        ok &= size <= 2 * wide
+        wide = jnp.max((jnp.max(path, axis=0) - jnp.min(path, axis=0)) / size)
+        ok = sound & (error <= 100 * rtol) & (y[n] > 0) & (wide > 1e3 * rtol)
+        ok &= jnp.max(jnp.abs(y[:n] - a) / size) <= 2 * wide
         if traced:
-            # One more step of Newton's method, whose derivatives are those of the theorem.
-            off = gap(network, i, jax.lax.stop_gradient(y), diffrax.DirectAdjoint())
-            y = jax.lax.stop_gradient(y) - jnp.linalg.solve(jax.lax.stop_gradient(matrix), off)
-            period = turn if iterated else y[n]
-            path = along(network, i, y[:n], period, diffrax.DirectAdjoint())
+            # Steps of Newton's method, whose derivatives are those of the theorem. Where there is
+            # no orbit, they stay where no time passes, and all derivatives are zero.
+            y, size = jnp.where(ok, y, jnp.append(a, 0)), jnp.where(ok, size, 1)
+            safe = jnp.where(ok, matrix, jnp.eye(n + 1, dtype=dtype))
+
+            def step(_, y):
+                end, _ = follow(network, i, y, size, diffrax.DirectAdjoint())
+                off = jnp.append(end - y[:n], normal @ (y - first))
+                return y - jnp.linalg.solve(safe, jnp.where(ok, off, 0))
+
+            y = jax.lax.fori_loop(0, ORDER, step, y)
+            path = follow(network, i, y, size, diffrax.DirectAdjoint())[1]
         monodromy = matrix[:n, :n] + jnp.eye(n, dtype=dtype)
-        return y[:n], period, path, jax.lax.stop_gradient(monodromy), ok, least
+        return y[:n], y[n], path, monodromy, ok, jnp.max(jnp.abs(off))
 
     with exactly():
         rows = (inputs, guess, turn)
-        x, period, path, monodromy, ok, least = jax.lax.map(lambda r: one(*r), rows, batch_size=64)
+        found = jax.lax.map(lambda row: shoot(*row), rows, batch_size=64)
+    x, period, path, monodromy, ok, least = found
     x, period, path, least = (
         jnp.where(ok.reshape(-1, *[1] * (a.ndim - 1)), a, jnp.nan) for a in (x, period, path, least)
     )

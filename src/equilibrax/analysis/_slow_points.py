@@ -22,12 +22,13 @@ from jaxtyping import Array, Complex, Float, Int
 
 from .. import _checks
 from .._described import Described
-from .._types import Scalar, Vector
-from ..fixed_points._accuracy import ROUNDING
+from .._types import Flag, Scalar, Vector
 from ..fixed_points._distinct import distinct
+from ..fixed_points._flow import DEFAULT
 from ..fixed_points._jacobian import solve_jacobian
 from ..fixed_points._linalg import alone, exactly
 from ..fixed_points._problem import as_problem, as_states
+from ..fixed_points._rounding import is_resolved, rounding
 from ..networks import AbstractDynamics, with_matrix
 from ._linearise import linearise
 
@@ -39,6 +40,9 @@ class PointKind(enum.IntEnum):
     - *SADDLE*: a fixed point with directions in which small deviations grow, or none but those.
     - *SLOW*: no fixed point, but the speed has a minimum there: a ghost that trajectories linger
       at.
+    - *MARGINAL*: a fixed point whose leading rate of growth is zero within the square root of the
+      rounding unit, per largest time constant or per step: on a line of fixed points, or where one
+      is born.
 
     **Example:**
 
@@ -54,6 +58,7 @@ class PointKind(enum.IntEnum):
     STABLE = 0
     SADDLE = 1
     SLOW = 2
+    MARGINAL = 3
 
 
 class SlowPoints(eqx.Module, Described):
@@ -64,7 +69,8 @@ class SlowPoints(eqx.Module, Described):
     - `inputs`: the input of each, shape `(p, k)`.
     - `q`: |dx/dt|^2 / 2, or |F(x) - x|^2 / 2; shape `(p,)`.
     - `kind`: a `PointKind`, int8.
-    - `num_unstable`: directions in which small deviations grow, shape `(p,)`.
+    - `num_unstable`: directions in which small deviations grow, faster than those of a `MARGINAL`
+      point, shape `(p,)`.
     - `eigenvalues`: of the Jacobian, or a map's dF/dx, shape `(p, n)`, leading ones first.
     - `count`: how many starts lead to each.
     - `label`: for each start the index of its point, shape `(m,)`; -1 where the search did not end,
@@ -105,6 +111,9 @@ class SlowPoints(eqx.Module, Described):
         return words + (f"; {lost} starts led to none" if lost else "")
 
 
+MINIMUM_STEPS = 128
+"""Of Newton's method to a minimum: slow where it is one of q's sixth power, as at a pitchfork."""
+
 FEW_STEPS = 24
 """Steps within which most searches end; 99 of 100 in trained cells."""
 
@@ -132,7 +141,7 @@ def find_slow_points(
     - `slowest`: largest |tau dx/dt|, as a share of the largest |x| of the starts, at which a point
       that is no fixed point is kept.
     - `within`: drop points farther from the starts' mean than so many times the farthest start.
-      None are dropped if absent.
+      None are dropped if absent, or if all starts are the same.
     - `max_steps`: of each search.
 
     **Returns:** `SlowPoints`. A fixed point's residual is rounding. Starts that lead nowhere are
@@ -170,6 +179,7 @@ def find_slow_points(
     tolerance = _checks.number("tolerance", tolerance, above=0.0)
     begin = np.asarray(x0)
     extent = np.abs(np.where(np.isfinite(begin), begin, 0)).max(axis=0)
+    extent = np.where(extent > 0, extent, extent.max() or 1).astype(begin.dtype)
     # Most searches end soon: the few that do not would keep all others of their batch waiting.
     *columns, ended = _descend(network, i, x0, extent, min(FEW_STEPS, max_steps))
     x, q, fixed, speed = map(np.array, columns)
@@ -181,24 +191,30 @@ def find_slow_points(
     kept = np.isfinite(x).all(axis=1) & fixed
     left = _filled(np.flatnonzero(np.isfinite(x).all(axis=1) & slow & ~fixed))
     if len(left):
-        at_minimum = _at_minimum(network, i[left], jnp.asarray(x[left]))
-        x[left], q[left], kept[left] = map(np.asarray, at_minimum)
+        at_minimum = _at_minimum(network, i[left], jnp.asarray(x[left]), extent)
+        x[left], q[left], fixed[left], kept[left] = map(np.asarray, at_minimum)
     if within is not None:
         within = _checks.number("within", within, above=0.0)
-        middle = begin.mean(axis=0)
-        radius = np.linalg.norm(begin - middle, axis=1).max()
-        kept &= np.linalg.norm(x - middle, axis=1) <= within * radius
+        cloud = begin[np.isfinite(begin).all(axis=1)]
+        middle = cloud.sum(axis=0) / max(len(cloud), 1)
+        radius = np.linalg.norm(cloud - middle, axis=1).max(initial=0)
+        # One start, or several of the same, have no extent.
+        kept &= (np.linalg.norm(x - middle, axis=1) <= within * radius) | (radius == 0)
     # Those of other inputs are other points; of one point's, the slowest represents it.
     order = np.argsort(q, kind="stable")
-    rows = np.concatenate([x, np.asarray(i)], axis=1)[order]
+    drive = np.asarray(i)
+    reach = np.where(np.isfinite(drive), np.abs(drive), 0).max(axis=0)
+    rows = np.concatenate([x / extent, drive / np.where(reach > 0, reach, 1)], axis=1)[order]
     first, label = distinct(rows, kept[order], tolerance)
     place = np.empty_like(label)
     place[order] = label
     chosen = order[first]
-    state, at = jnp.asarray(x[chosen]), jnp.asarray(np.asarray(i)[chosen])
+    state, at = jnp.asarray(x[chosen]), jnp.asarray(drive[chosen])
     near = linearise(network, state, at)
-    growing = np.asarray(near.num_unstable)
-    kind = np.where(growing > 0, int(PointKind.SADDLE), int(PointKind.STABLE))
+    growth, band = np.asarray(-1 / near.time_constants), DEFAULT.marginal_abscissa(network)
+    growing = (growth > band).sum(axis=1)
+    kind = np.where((growth >= -band).any(axis=1), int(PointKind.MARGINAL), int(PointKind.STABLE))
+    kind = np.where(growing > 0, int(PointKind.SADDLE), kind)
     kind = np.where(fixed[chosen], kind, int(PointKind.SLOW))
     return SlowPoints(
         state=state,
@@ -222,7 +238,8 @@ def _filled(rows: np.ndarray) -> np.ndarray:
 @eqx.filter_jit
 def _descend(network: AbstractDynamics, i: Array, x0: Array, extent: Array, max_steps: int) -> Any:
     """Where each search ends, q there, whether it is a fixed point, the largest |tau dx/dt|, and
-    whether the search came to its end. `extent` is the size of the starts' components."""
+    whether the search came to its end. `extent`, the size of the starts' components, is the unit of
+    the search."""
     unit = float(jnp.finfo(x0.dtype).eps)
 
     def polished(x, i):
@@ -233,10 +250,10 @@ def _descend(network: AbstractDynamics, i: Array, x0: Array, extent: Array, max_
 
     # Optimistix searches in JAX's default precision alone (0.1.0).
     default = jnp.result_type(float)
-    wide = network.astype(default)
+    wide, units = network.astype(default), extent.astype(default)
 
-    def search(x, i):
-        return wide.vector_field(jnp.zeros((), default), x, i)
+    def search(y, i):
+        return wide.vector_field(jnp.zeros((), default), units * y, i) / units
 
     def one(i, x):
         # By Cholesky's factors of the normal equations, which are several times as fast as QR; what
@@ -244,15 +261,13 @@ def _descend(network: AbstractDynamics, i: Array, x0: Array, extent: Array, max_
         solver = optx.LevenbergMarquardt(
             rtol=unit**0.75, atol=unit**0.75, linear_solver=lx.Normal(lx.Cholesky())
         )
-        start, args = x.astype(default), i.astype(default)
+        start, args = x.astype(default) / units, i.astype(default)
         found = optx.least_squares(search, solver, start, args, max_steps=max_steps, throw=False)
-        value = found.value.astype(x.dtype)
+        value = (units * found.value).astype(x.dtype)
         x = jax.lax.fori_loop(0, 3, lambda _, x: polished(x, i), value)
-        speed = jnp.abs(network.drift(x, i))
-        terms = network.magnitude(x, i) + jnp.maximum(network.scale(x, i), extent)
-        fixed = jnp.all(speed <= ROUNDING * unit * terms)
         ended = found.result == optx.RESULTS.successful
-        return x, half_square(network, x, i), fixed, jnp.max(speed), ended
+        speed = jnp.max(jnp.abs(network.drift(x, i)))
+        return x, half_square(network, x, i), is_fixed(network, x, i, extent), speed, ended
 
     with exactly():
         size = max(8, min(2**12 // x0.shape[1], 256))
@@ -264,34 +279,54 @@ def half_square(network: AbstractDynamics, x: Vector, i: Vector) -> Scalar:
     return jnp.sum(jnp.square(network.vector_field(jnp.zeros((), x.dtype), x, i))) / 2
 
 
+def is_fixed(network: AbstractDynamics, x: Vector, i: Vector, extent: Array) -> Flag:
+    """Whether nothing but rounding is left of dx/dt. Next to zero, where x and its terms are small
+    themselves, that of states of this extent counts, unless dx/dt is the same all over it."""
+    unit = jnp.maximum(network.scale(x, i), extent)
+    speed = jnp.abs(network.drift(x, i))
+    return jnp.all(speed <= rounding(network, x, i, unit)) & ~jnp.any(
+        is_resolved(network, x, i, unit)
+    )
+
+
 @alone
 @eqx.filter_jit
-def _at_minimum(network: AbstractDynamics, i: Array, x0: Array) -> Any:
-    """The minimum of q beside each point, by Newton's method on its gradient; q there, and whether
-    it is one. That of Gauss and Newton, which drops the curvature of dx/dt, is slow where dx/dt is
-    not zero."""
+def _at_minimum(network: AbstractDynamics, i: Array, x0: Array, extent: Array) -> Any:
+    """The minimum of q beside each point, by Newton's method on its gradient; q there, whether it
+    is a fixed point, and whether it is a minimum at all. The method of Gauss and Newton, which
+    drops the curvature of dx/dt, is slow where dx/dt is not zero."""
     unit = float(jnp.finfo(x0.dtype).eps)
+    # One unit for all components, which leaves the minimum where it is.
+    size = jnp.max(extent)
 
     def one(i, x):
-        slope = jax.grad(lambda x: half_square(network, x, i))
+        def square(y):
+            field = network.vector_field(jnp.zeros((), y.dtype), size * y, i) / size
+            return jnp.sum(jnp.square(field)) / 2
 
-        def newton(_, x):
-            curvature = jax.jacfwd(slope)(x)
+        slope = jax.grad(square)
+
+        def newton(carry):
+            k, y, _ = carry
+            curvature = jax.jacfwd(slope)(y)
             # Towards a minimum, whatever the signs of the curvatures.
             values, axes = jnp.linalg.eigh((curvature + curvature.T) / 2)
-            size = jnp.maximum(jnp.abs(values), unit * jnp.max(jnp.abs(values)))
-            new = x - axes @ ((axes.T @ slope(x)) / jnp.where(size > 0, size, 1))
-            lower = half_square(network, new, i) <= half_square(network, x, i)
-            return jnp.where(lower, new, x)
+            sizes = jnp.maximum(jnp.abs(values), unit * jnp.max(jnp.abs(values)))
+            new = y - axes @ ((axes.T @ slope(y)) / jnp.where(sizes > 0, sizes, 1))
+            lower = square(new) <= square(y)
+            return k + 1, jnp.where(lower, new, y), lower & jnp.any(new != y)
 
-        x = jax.lax.fori_loop(0, 16, newton, x)
-        speed = jnp.linalg.norm(network.vector_field(jnp.zeros((), x.dtype), x, i))
-        steep = jnp.linalg.norm(network.jacobian(x, i)) * speed
-        q = half_square(network, x, i)
+        def goes_on(carry):
+            return carry[2] & (carry[0] < MINIMUM_STEPS)
+
+        y = jax.lax.while_loop(goes_on, newton, (0, x / size, jnp.array(True)))[1]
+        x, q = size * y, square(y)
+        still = jnp.sqrt(2 * q) <= unit * jnp.linalg.norm(network.jacobian(x, i))
         # Where the curvature says that no more than a thousandth of q can be gained.
-        values = jnp.linalg.eigvalsh(jax.jacfwd(slope)(x))
-        gain = jnp.sum(jnp.square(slope(x))) / jnp.maximum(values[0], 0)
-        return x, q, (gain <= 1e-3 * q) | (steep <= unit)
+        values = jnp.linalg.eigvalsh(jax.jacfwd(slope)(y))
+        gain = jnp.sum(jnp.square(slope(y))) / jnp.maximum(values[0], 0)
+        fixed = is_fixed(network, x, i, extent)
+        return x, half_square(network, x, i), fixed, (gain <= 1e-3 * q) | still | fixed
 
     with exactly():
         return jax.lax.map(lambda row: one(*row), (i, x0), batch_size=64)

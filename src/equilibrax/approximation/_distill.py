@@ -6,15 +6,22 @@ from jaxtyping import Array, Float
 
 from .. import _checks
 from ..fixed_points import Flow
-from ..networks import RateNetwork, with_maps
-from ..sampling import AbstractInputs, Samples, UniformCube, sample_fixed_points, split
+from ..networks import AbstractDynamics, with_maps
+from ..sampling import (
+    AbstractInputs,
+    Samples,
+    SampleStore,
+    UniformCube,
+    sample_fixed_points,
+    split,
+)
 from ._approximation import Approximation
 from ._metrics import evaluate
 from ._train_many import OptimizerOf, train_many
 
 
 def distill(
-    network: RateNetwork,
+    network: AbstractDynamics,
     inputs: AbstractInputs | None = None,
     *,
     key: Array,
@@ -34,7 +41,7 @@ def distill(
 
     **Arguments:**
 
-    - `network`: the network to approximate.
+    - `network`: the network to approximate: a `RateNetwork`, other dynamics, or a map.
     - `inputs`: the distribution of inputs; `UniformCube(-1, 1)` if absent.
     - `key`: PRNG key.
     - `n_draws`: number of inputs settled for training and validation, at least 20; a fifth of
@@ -125,7 +132,11 @@ def approximate(
     ```
     """
     if not isinstance(samples, Samples):
-        _checks.fail("samples", "be Samples", f"is {type(samples).__name__}", TypeError)
+        must = "be Samples, as sample_fixed_points returns them"
+        but = f"is {type(samples).__name__}"
+        if isinstance(samples, SampleStore):
+            but += "; `train` and `train_many` take it, and `store[:]` holds its rows in memory"
+        _checks.fail("samples", must, but, TypeError)
     hidden = samples.network.num_neurons if hidden is None else hidden
     _check_plan(hidden, restarts, steps, batch_size)
     test_share = _checks.number("test_share", test_share, above=0.0, below=1.0)

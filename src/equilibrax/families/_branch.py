@@ -15,10 +15,16 @@ by Newton's method from z_0 + ds v, so that the curve may turn back in p. Specia
   followed in the smooth flow of one chamber up to the border, and in that of the next chamber
   beyond it. Where it turns at a border, the point is a nonsmooth fold, and both are reported.
 
+A map's points solve F(x, p) - x = 0, and its eigenvalues mu, those of dF/dx, cross the unit circle:
+
+- *flips*, at mu = -1, where a cycle of two steps begins;
+- *Neimark-Sacker points*, where a complex pair does, in place of Hopf's.
+
 Special points are located by bisection in s.
 
 H. B. Keller, in: Applications of Bifurcation Theory (1977), 359; M. di Bernardo et al.,
-Piecewise-smooth Dynamical Systems (2008), doi:10.1007/978-1-84628-708-4.
+Piecewise-smooth Dynamical Systems (2008), doi:10.1007/978-1-84628-708-4; Yu. A. Kuznetsov,
+Elements of Applied Bifurcation Theory (2004), chapter 4, for maps.
 """
 
 import dataclasses
@@ -34,22 +40,24 @@ from jaxtyping import Array, Bool, Float
 from .. import _checks
 from .._described import Described, number_of
 from ..fixed_points import find_fixed_points
-from ..fixed_points._problem import as_problem, refuse_map
+from ..fixed_points._problem import as_problem
 from ..fixed_points._result import in_words
 from ..fixed_points.certificates import chamber_drift
-from ..networks import AbstractDynamics, RateNetwork, is_threshold_linear, with_matrix
+from ..networks import AbstractDynamics, RateNetwork, is_map, is_threshold_linear, with_matrix
 
-Kind = Literal["fold", "hopf", "branch", "border"]
+Kind = Literal["fold", "hopf", "branch", "border", "flip", "neimark-sacker"]
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialPoint:
     """A bifurcation or border on a branch.
 
-    - `kind`: "fold", "hopf", "branch" or "border".
+    - `kind`: "fold", "hopf", "branch" or "border"; for maps "fold", "flip", "neimark-sacker" or
+      "branch".
     - `parameter`, `state`: its location.
     - `index`: the point lies between the branch's points `index - 1` and `index`.
-    - `period`: period of the small oscillations at a Hopf point, in time; NaN elsewhere.
+    - `period`: period of the small oscillations at a Hopf point, in time, or at a Neimark-Sacker
+      point or flip, in steps; NaN elsewhere.
     - `neuron`: the neuron that reaches its threshold at a border; -1 elsewhere.
 
     **Example:**
@@ -77,7 +85,8 @@ class Branch(eqx.Module, Described):
     - `parameter`: shape `(m,)`.
     - `state`: shape `(m, n)`.
     - `rates`: the output at each point, shape `(m, outputs)`.
-    - `abscissa`: spectral abscissa of the Jacobian at each point, in 1/time, shape `(m,)`.
+    - `abscissa`: spectral abscissa of the Jacobian at each point, in 1/time, or the logarithm of a
+      map's spectral radius, shape `(m,)`.
     - `stable`: whether the abscissa is negative, shape `(m,)`.
     - `points`: the folds, Hopf points, branch points and borders, in order.
     - `end`: reason for the end: "left" the interval, "max_points", or "lost" if Newton's method
@@ -116,18 +125,20 @@ class Branch(eqx.Module, Described):
 
 
 class CurvePoint(eqx.Module):
-    """A point z = (x, p) of the curve, with its tangent, drive and eigenvalues."""
+    """A point z = (x, p) of the curve, with its tangent, drive, eigenvalues (a map's mu) and the
+    growth that each stands for: its real part, or log |mu|."""
 
     z: Float[Array, " n+1"]
     tangent: Float[Array, " n+1"]
     drive: Float[Array, " n"]
     eigenvalues: Any
+    growth: Float[Array, " n"]
     converged: Bool[Array, ""]
 
     @property
     def num_unstable(self) -> int:
-        """Number of eigenvalues with a positive real part."""
-        return int(np.sum(np.real(np.asarray(self.eigenvalues)) > 0))
+        """Number of modes that grow."""
+        return int(np.sum(np.asarray(self.growth) > 0))
 
 
 class Curve(eqx.Module):
@@ -138,7 +149,7 @@ class Curve(eqx.Module):
     input_of: Callable
 
     def drift(self, z, sigma):
-        """F, tau dx/dt at z."""
+        """F, tau dx/dt at z; for a map, a step's change of x."""
         x, p = z[:-1], z[-1]
         network, i = self.network_of(p), self.input_of(p)
         if is_threshold_linear(network):
@@ -156,7 +167,12 @@ class Curve(eqx.Module):
         if isinstance(network, RateNetwork):
             drive = network.drive(z[:-1], self.input_of(z[-1]))
         spectrum = jnp.linalg.eigvals(jacobian[:, :-1] / network.tau[:, None])
-        return CurvePoint(z, tangent, drive, spectrum, converged & jnp.all(jnp.isfinite(tangent)))
+        growth = spectrum.real
+        if is_map(network):
+            spectrum = 1 + spectrum
+            growth = jnp.log(jnp.abs(spectrum))
+        converged &= jnp.all(jnp.isfinite(tangent))
+        return CurvePoint(z, tangent, drive, spectrum, growth, converged)
 
     def step(self, start: CurvePoint, ds: float, sigma) -> CurvePoint:
         """The curve's point at pseudo-arclength ds from `start`; ds = 0 refines `start`."""
@@ -200,7 +216,7 @@ def follow_branch(
 
     **Arguments:**
 
-    - `network_of`: function from the parameter, a scalar, to the dynamics, in continuous time.
+    - `network_of`: function from the parameter, a scalar, to the dynamics or the map.
     - `input`: shape `(k,)`, or a function from the parameter to an input.
     - `start`, `stop`: ends of the parameter's interval; the branch starts in direction of `stop`.
     - `x0`: the fixed point at `start`, or a guess, which Newton's method refines. If absent, the
@@ -212,8 +228,7 @@ def follow_branch(
     **Returns:** a `Branch`, with its special points.
 
     **Raises:** `ValueError` if `x0` is absent and there is no stable fixed point at `start`, or if
-    Newton's method does not converge from `x0`; `TypeError` for a map; otherwise as
-    `find_fixed_points`.
+    Newton's method does not converge from `x0`; otherwise as `find_fixed_points`.
 
     Arclength combines parameter and state: rescale a parameter that is much larger or smaller than
     the state. Locations are exact to about 1e-6 of a step in double precision.
@@ -250,7 +265,6 @@ def follow_branch(
 
     p = jnp.asarray(start, jnp.result_type(float))
     network, i, x = as_problem(network_at(p), input_of(p), x0)
-    refuse_map("network_of", network)
     if x is None:
         found = find_fixed_points(network, i)
         if not bool(found.stable):
@@ -284,7 +298,9 @@ class _Continuation:
             self.sigma = network.drive(x, curve.input_of(z[-1])) > 0
         # Newton's method at constant p, then the tangent in direction of `stop`.
         along = jnp.zeros_like(z).at[-1].set(np.sign(stop - start))
-        blank = CurvePoint(z, along, jnp.zeros_like(x), jnp.zeros_like(x) + 0j, jnp.asarray(True))
+        nothing = jnp.zeros_like(x)
+        blank = CurvePoint(z, along, nothing, nothing + 0j, nothing, jnp.asarray(True))
+        self.iterated = is_map(network)
         self.here = curve.step(blank, 0.0, self.sigma)
         if not bool(self.here.converged):
             i = curve.input_of(z[-1])
@@ -377,7 +393,7 @@ class _Continuation:
         return behind
 
     def detect(self, new: CurvePoint) -> None:
-        """Record the folds, Hopf points and branch points between here and the new point."""
+        """Record the special points other than borders between here and the new point."""
         old = self.here
         turned = float(old.tangent[-1]) * float(new.tangent[-1]) < 0
         if turned:
@@ -388,15 +404,17 @@ class _Continuation:
         if new.num_unstable == count or (turned and not pair):
             return
         point = self.locate(lambda point: 1.0 if point.num_unstable == count else -1.0, new)[0]
-        if not pair:
-            self.record("branch", point)
-            return
         spectrum = np.asarray(point.eigenvalues)
-        nearest = spectrum[np.argmin(np.abs(np.real(spectrum)))]
-        if abs(nearest.imag) > 1e-6 * np.abs(spectrum).max():
-            self.record("hopf", point, period=float(2 * np.pi / abs(nearest.imag)))
+        nearest = spectrum[np.argmin(np.abs(np.asarray(point.growth)))]
+        rotates = abs(nearest.imag) > 1e-6 * np.abs(spectrum).max()
+        if pair and rotates and self.iterated:
+            self.record("neimark-sacker", point, period=2 * np.pi / abs(np.angle(nearest)))
+        elif pair and rotates:
+            self.record("hopf", point, period=2 * np.pi / abs(nearest.imag))
+        elif self.iterated and nearest.real < 0:
+            self.record("flip", point, period=2.0)
         else:
-            # Two real eigenvalues at once, as symmetry brings about.
+            # One real eigenvalue, or two at once, as symmetry brings about.
             self.record("branch", point)
 
     def meets_another(self, point: CurvePoint) -> bool:
@@ -438,6 +456,6 @@ class _Continuation:
         """The points computed so far as a `Branch`."""
         z = jnp.stack([point.z for point in self.points])
         x, p = z[:, :-1], z[:, -1]
-        abscissa = jnp.stack([jnp.max(point.eigenvalues.real) for point in self.points])
+        abscissa = jnp.stack([jnp.max(point.growth) for point in self.points])
         rates = jax.vmap(lambda x, p: self.curve.network_of(p).rates(x))(x, p)
         return Branch(p, x, rates, abscissa, self.special, end)

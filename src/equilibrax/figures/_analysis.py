@@ -12,7 +12,12 @@ from ..analysis import Cycles, Linearisation, PointKind, SlowPoints
 from ..fixed_points import FixedPoints, Outcome
 from ._style import BLUE, GREY, ORANGE, OUTCOMES, PURPLE, SKY, axes_of
 
-KINDS = {PointKind.STABLE: BLUE, PointKind.SADDLE: ORANGE, PointKind.SLOW: PURPLE}
+KINDS = {
+    PointKind.STABLE: BLUE,
+    PointKind.SADDLE: ORANGE,
+    PointKind.SLOW: PURPLE,
+    PointKind.MARGINAL: SKY,
+}
 
 
 def slow_points(
@@ -25,7 +30,7 @@ def slow_points(
 ) -> Axes:
     """Draw slow points in the plane of the first two principal components.
 
-    Stable points are filled, saddles and slow points open. Trajectories are thin lines, and the
+    Stable points are filled, all others open. Trajectories are thin lines, and the
     real part of every unstable mode is a short line through its point.
 
     **Arguments:**

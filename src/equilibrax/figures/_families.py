@@ -124,12 +124,15 @@ def basins(basins: Basins, *, components: tuple[int, int] = (0, 1), ax: Axes | N
             float(state[first]), float(state[second]), "o", mfc=colour, mec="black", ms=8, ls="",
             label=f"{100 * float(share):.1f} %", zorder=4,
         )  # fmt: skip
-    ax.set(xlabel=f"start, component {first + 1}", ylabel=f"start, component {second + 1}")
+    ax.set(xlabel=f"start, component {first}", ylabel=f"start, component {second}")
     ax.legend(frameon=False, title="stable points", loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
-MARKS = {"fold": ("s", RED), "hopf": ("o", GREEN), "branch": ("^", ORANGE), "border": ("|", GREY)}
+MARKS = {
+    "fold": ("s", RED), "hopf": ("o", GREEN), "branch": ("^", ORANGE), "border": ("|", GREY),
+    "flip": ("D", GREEN), "neimark-sacker": ("o", GREEN),
+}  # fmt: skip
 
 
 def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axes:
@@ -173,7 +176,7 @@ def branch(branch: Branch, *, component: int = 0, ax: Axes | None = None) -> Axe
                 [point.state[component] for point in points],
                 marker, color=colour, ms=7, mew=1.6 if marker == "|" else 0, label=kind, ls="",
             )  # fmt: skip
-    ax.set(xlabel="parameter", ylabel=f"fixed point, component {component + 1}")
+    ax.set(xlabel="parameter", ylabel=f"fixed point, component {component}")
     handles = [
         Line2D([], [], color=BLUE, label="stable"),
         Line2D([], [], color=BLUE, ls=(0, (3, 2)), label="unstable"),

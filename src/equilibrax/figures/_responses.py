@@ -83,7 +83,7 @@ def tuning(
     ax = axes_of(ax, (5.4, 3.6))
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(neurons)))
     for j, colour in zip(neurons, colours, strict=True):
-        ax.plot(stimulus, rates[:, j], color=colour, lw=1.7, label=f"neuron {j + 1}")
+        ax.plot(stimulus, rates[:, j], color=colour, lw=1.7, label=f"neuron {j}")
         if guess is not None:
             ax.plot(stimulus, guess[:, j], color=colour, lw=1.4, ls=(0, (4, 2)))
     ax.set(xlabel=xlabel, ylabel="rate at the fixed point", xlim=(stimulus.min(), stimulus.max()))

@@ -17,6 +17,10 @@ ROUNDING = 16.0
 CONFINED = 0.99
 """Share of the distance to a threshold that a proof uses: the rest is for the rounding of norms."""
 
+BENT = 0.25
+"""How far a velocity may bend, in units of what rounding hides of it, between a point whose
+residual is rounding and where its fixed point may be: Kantorovich's condition."""
+
 NEAR_COMPONENT, NEAR_SCALE = 0.02, 1e-4
 """A state may rest because of a fixed point within 2 % of each component or 1e-4 of its scale: a
 hundred times the loosest tolerances."""
@@ -29,6 +33,10 @@ NEIGHBOURS = 6
 
 RESOLVED = 4.0
 """A velocity is not zero where it is so many times as large as it changes from x to these."""
+
+STEPS_HELD = 16
+"""Steps of a map after which an unstable point is still held: twice as far off after each, a
+rounding would have become visible."""
 
 HELD, AMPLIFIED = 8.0, 0.25
 """How far a trajectory at rest on a saddle may be off its stable manifold, in units of what these
@@ -137,6 +145,10 @@ MOST_SQUARINGS = 10
 MOST_PASSES = 40
 """Newton steps with the inverse that the powers give."""
 
+LAST_PASSES = 4
+"""The last of them, whose residuals are those of double precision: an error becomes a thousandth of
+the rounding of single precision, so that hardly any neuron's side of its threshold is in doubt."""
+
 RESIDUE = 2.0
 """Rounding units of the state below which the last of these steps ends them."""
 
@@ -154,9 +166,9 @@ MOST_EULER_STEPS = 256
 UNNOTICED = 1e-9
 """Probability with which a probe may miss an unstable direction, for each input."""
 
-SHARP = 1e-8
-"""Norm of a probe's product below which no better bound on the abscissa is sought: its decay then
-counts as much as the small probability."""
+NEARLY = 0.02
+"""Share of a point's error by which the last round of steps changes it: no more than a quarter is
+left where each round takes a fourteenth of it."""
 
 PATIENCE = 6
 """Rounds of a probe's steps without a new least norm after which it is given up."""

@@ -161,7 +161,8 @@ def check_enumerable(network: Any) -> RateNetwork:
     if not isinstance(network, RateNetwork):
         _checks.fail("network", "be a RateNetwork", f"is {network!r}", TypeError)
     if not network.is_threshold_linear:
-        _checks.fail("network", "be threshold-linear", f"has the transfer {network.transfer}")
+        must = "be threshold-linear (find_slow_points searches smooth networks)"
+        _checks.fail("network", must, f"has the transfer {network.transfer}")
     if network.num_neurons > LARGEST:
         must = (
             f"have at most {LARGEST} neurons, each of whose 2^n active sets is visited; for larger "

@@ -46,8 +46,12 @@ def find_fixed_points(
     **Returns:** a `FixedPoints`, one `Outcome` for each input. An input that holds NaN or
     infinity is `INVALID` and changes nothing for the others.
 
-    **Raises:** `ValueError` or `TypeError` for inputs of the wrong width or dtype, before
-    anything is traced; `FixedPointError` under `throw=True`, once, with the counts.
+    **Raises:** `TypeError` for a network, inputs, starts or a method of another kind or dtype, and
+    for a function that JAX cannot trace; `ValueError` for shapes that do not fit, a vector field
+    that depends on t or gives another shape, and a proof or spectrum that would not fit into
+    memory; all before anything is settled. Under `throw=True` `FixedPointError`, once, with the
+    counts; inside `jax.jit`, where no count is known, Equinox's `EquinoxRuntimeError`, when the
+    program runs.
 
     It composes with `jax.jit`, `jax.vmap` and `jax.grad`, forward and reverse: `state` and `rates`
     carry the derivatives of the implicit function theorem in the network and the inputs, of any

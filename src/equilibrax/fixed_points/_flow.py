@@ -43,7 +43,7 @@ class Flow(eqx.Module):
 
     - *settling*: |tau_j dx_j/dt| is for every j below 0.7 of the distance to the nearest threshold
       in the first phase, a tenth in the second, a hundredth in the third (threshold-linear
-      networks; a thirtieth, a 300th and never, if n > 8; a 20th, a 100th and never, if n > 128;
+      networks; a fifth, a 50th and never, if n > 8; a 20th, a 100th and never, if n > 128;
       a tenth and a 50th of the mean distance, and never, if of low rank).
       If convergence is then proven, or a probe speaks for it, the trajectory has ended; otherwise
       it goes on in the next phase;

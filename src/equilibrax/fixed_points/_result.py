@@ -248,7 +248,9 @@ def raise_unsettled(found: FixedPoints) -> FixedPoints:
     """
     if not _checks.is_concrete(found.outcome):
         return eqx.error_if(
-            found, ~jnp.all(found.stable), "find_fixed_points: some inputs did not settle."
+            found,
+            ~jnp.all(found.stable),
+            "find_fixed_points: some inputs have no stable fixed point.",
         )
     total = int(np.prod(found.outcome.shape))
     failed = {o: c for o, c in found.counts.items() if c and o is not Outcome.STABLE}

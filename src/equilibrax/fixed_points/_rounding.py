@@ -1,5 +1,7 @@
 """What rounding may hide: of a sum, of a threshold, of a zero."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,19 @@ def neighbours(x: Vector, unit: Array) -> list[Vector]:
     signs = np.sign(np.random.default_rng(3).normal(size=(NEIGHBOURS, x.size)))
     step = 2 * float(jnp.finfo(x.dtype).eps) * unit
     return [x + sign * step for sign in (*signs, *-signs)]
+
+
+def bend(velocity: Callable[[Array], Array], x: Array, reach: Array) -> Array:
+    """How far dx/dt is from its linearisation at x, at x + reach or at x - reach, component by
+    component.
+
+    A residual r is a fixed point's that is -J^-1 r away, if J is nearly the same up to there. Where
+    two fixed points have just met, the residual may be rounding, but J is not.
+    """
+    here, push = jax.linearize(velocity, x)
+    along = push(reach)
+    off = [velocity(x + sign * reach) - here - sign * along for sign in (1, -1)]
+    return jnp.maximum(*map(jnp.abs, off))
 
 
 def is_resolved(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Bool[Array, " n"]:

@@ -145,7 +145,7 @@ def load_cell(
 
     **Raises:** `ValueError` for a file without these names, of several layers where none is chosen,
     of both directions, or with arrays of shapes that do not fit each other or the kind; `OSError`
-    for a file that cannot be read.
+    for a file that cannot be read; `TypeError` for an activation that is no function.
 
     **Example:**
 
@@ -162,9 +162,14 @@ def load_cell(
     if kind not in get_args(CellKind):
         must = "be one of " + ", ".join(map(repr, get_args(CellKind)))
         _checks.fail("kind", must, f"is {kind!r}", page=PAGE)
+    _checks.function("activation", activation, "of an array")
     parts = _parts_of(path, layer, prefix)
     gates = {"gru": 3, "lstm": 4, "rnn": 1}[kind]
     w_ih, w_hh = parts["weight_ih"], parts["weight_hh"]
+    for name in ("weight_ih", "weight_hh"):
+        shape = parts[name].shape
+        if len(shape) != 2:
+            _checks.fail("path", f"hold {name} as a matrix", f"holds shape {shape}", page=PAGE)
     n = w_hh.shape[-1]
     shapes = {"weight_ih": (gates * n, w_ih.shape[-1]), "weight_hh": (gates * n, n)}
     shapes |= {"bias_ih": (gates * n,), "bias_hh": (gates * n,)}
@@ -226,7 +231,8 @@ def _parts_of(path: Any, layer: int | None, prefix: str) -> Mapping[str, np.ndar
     must = f"hold {prefix}weight_ih_l{layer} and {prefix}weight_hh_l{layer}, or the same without "
     must += f"_l{layer}"
     but = f"holds {', '.join(sorted(held)) or 'nothing'}"
-    inner = sorted(name for name in held if "weight_ih" in name)
-    if inner:
-        but += f"; prefix={inner[0].split('weight_ih')[0]!r} chooses one"
+    whole = (name for name in held if name.replace("weight_hh", "weight_ih") in held)
+    others = {name.split("weight_hh")[0] for name in whole if "weight_hh" in name} - {prefix}
+    if others:
+        but += f"; prefix={min(others)!r} chooses one"
     _checks.fail("path", must, but, page=PAGE)

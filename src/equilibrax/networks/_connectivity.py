@@ -3,7 +3,7 @@
 Every builder returns a `RateNetwork`; rows are targets, columns are sources.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ def partitioned(
     w_ii: float | None = None,
     bias: float | Array = 0.0,
     tau: float | Array = 1.0,
-    transfer: AbstractTransfer = threshold_linear,
+    transfer: AbstractTransfer | Callable = threshold_linear,
     convention: Convention = "voltage",
 ) -> RateNetwork:
     r"""Excitatory partitions that compete through one global inhibitory neuron.
@@ -103,7 +103,7 @@ def two_neuron(
     *,
     bias: float | Array = 0.0,
     tau: float | Array = 1.0,
-    transfer: AbstractTransfer = threshold_linear,
+    transfer: AbstractTransfer | Callable = threshold_linear,
     convention: Convention = "voltage",
 ) -> RateNetwork:
     r"""Two neurons, W = [[s_1, c_1], [c_2, s_2]].
@@ -149,7 +149,7 @@ def ring(
     *,
     bias: float | Array = 0.0,
     tau: float | Array = 1.0,
-    transfer: AbstractTransfer = threshold_linear,
+    transfer: AbstractTransfer | Callable = threshold_linear,
     convention: Convention = "voltage",
 ) -> RateNetwork:
     r"""A ring of neurons, W_jk = (w_0 + w_1 cos(theta_j - theta_k)) / n.
@@ -204,7 +204,7 @@ def random_ei(
     excitatory: float = 0.8,
     bias: float | Array = 0.0,
     tau: float | Array = 1.0,
-    transfer: AbstractTransfer = threshold_linear,
+    transfer: AbstractTransfer | Callable = threshold_linear,
     convention: Convention = "voltage",
 ) -> RateNetwork:
     r"""A random balanced network that obeys Dale's law.

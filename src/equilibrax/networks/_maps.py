@@ -17,7 +17,7 @@ class AbstractMap(AbstractDynamics):
 
     Subclass it for maps of your own, written for one state and one input; `as_map` makes one of a
     function, `from_cell` of a trained cell. Maps are taken wherever dynamics are, but for
-    `follow_branch`, `phase_plane` and `settled_event`, which need continuous time: they are
+    `phase_plane` and `settled_event`, which need continuous time: they are
     iterated in lanes, and settled points are polished and judged. One step is the unit of time.
 
     - `step`: F. Its `rates`, as those of dynamics, are x itself if not overridden; `num_neurons` is

@@ -18,12 +18,61 @@ PAGE = "how-to/own_dynamics"
 """The page that errors about them refer to."""
 
 
-class PlainDynamics(AbstractDynamics):
+class AbstractPlain(AbstractDynamics):
+    """What is plain may stand for dynamics of a class with methods of its own, all but `tau` and
+    `num_neurons` of which count."""
+
+    stands_for: eqx.AbstractVar[AbstractDynamics | None]
+
+    def own(self, name: str) -> Any:
+        """That method or property of what this stands for, or a default one."""
+        if has_own(self.stands_for, name):
+            return getattr(self.stands_for, name)
+        return getattr(super(), name)
+
+    @property
+    def num_inputs(self) -> int:
+        return self.own("num_inputs")
+
+    @property
+    def fastest(self):
+        return self.own("fastest")
+
+    def drift(self, x, i):
+        return self.own("drift")(x, i)
+
+    def jacobian(self, x, i):
+        return self.own("jacobian")(x, i)
+
+    def scale(self, x, i):
+        return self.own("scale")(x, i)
+
+    def magnitude(self, x, i):
+        return self.own("magnitude")(x, i)
+
+
+def has_own(dynamics: Any, name: str) -> bool:
+    """Whether the class of these dynamics has overridden a method or property."""
+    base = AbstractMap if is_map(dynamics) else AbstractDynamics
+    return dynamics is not None and getattr(type(dynamics), name) is not getattr(base, name)
+
+
+INHERITED = ("num_inputs", "fastest", "drift", "jacobian", "scale", "magnitude")
+"""What dynamics may override."""
+
+
+def with_own(dynamics: AbstractDynamics) -> AbstractDynamics | None:
+    """The dynamics, if they have methods of their own besides the necessary ones."""
+    return dynamics if any(has_own(dynamics, name) for name in INHERITED) else None
+
+
+class PlainDynamics(AbstractPlain):
     """Dynamics from a function of (t, x, i), an output function and time constants."""
 
     function: Callable
     output: Callable
     tau: Float[Array, " n"]
+    stands_for: AbstractDynamics | None = None
 
     def vector_field(self, t, x, i):
         return self.function(t, x, i)
@@ -32,16 +81,25 @@ class PlainDynamics(AbstractDynamics):
         return self.output(x)
 
 
-class PlainMap(AbstractMap):
+class PlainMap(AbstractPlain, AbstractMap):
     """A map from a function of (x, i), an output function, and as many ones as components."""
 
     function: Callable
     output: Callable
     ones: Float[Array, "*n"]
     inputs: int | None = eqx.field(static=True)
+    stands_for: AbstractDynamics | None
 
-    def __init__(self, function: Callable, output: Callable, ones: Array, inputs: int | None):
+    def __init__(
+        self,
+        function: Callable,
+        output: Callable,
+        ones: Array,
+        inputs: int | None,
+        stands_for: AbstractDynamics | None = None,
+    ):
         self.function, self.output, self.ones, self.inputs = function, output, ones, inputs
+        self.stands_for = stands_for
 
     @property
     def tau(self):
@@ -59,7 +117,7 @@ class PlainMap(AbstractMap):
 
     @property
     def num_inputs(self) -> int:
-        return self.num_neurons if self.inputs is None else self.inputs
+        return self.own("num_inputs") if self.inputs is None else self.inputs
 
 
 def same(x: Array) -> Array:
@@ -139,10 +197,10 @@ def as_dynamics(
         if width is None:
             must = "know its number of components: as_map(function, num_neurons)"
             _checks.fail(name, must, "does not", page=PAGE)
-        step, output, inputs = value.step, value.rates, None
+        ones = jnp.ones(width, dtype)
         if isinstance(value, PlainMap):
-            step, output, inputs = value.function, value.output, value.inputs
-        return PlainMap(step, output, jnp.ones(width, dtype), inputs)
+            return PlainMap(value.function, value.output, ones, value.inputs)
+        return PlainMap(value.step, value.rates, ones, None, with_own(value))
     tau = _checks.floating(f"{name}.tau", value.tau)
     if tau.ndim > 1 or (tau.ndim == 0 and width is None):
         _checks.fail(f"{name}.tau", "have shape (n,)", f"has shape {tau.shape}", page=PAGE)
@@ -153,6 +211,7 @@ def as_dynamics(
         function=cast(Callable, value.vector_field),
         output=cast(Callable, value.rates),
         tau=tau if tau.ndim else jnp.broadcast_to(tau, (cast(int, width),)),
+        stands_for=with_own(value),
     )
 
 

@@ -36,7 +36,10 @@ class AbstractInputs(eqx.Module):
     """
 
     def draw(self, key: Array, n: int, dtype) -> Vector:
-        """One input for n neurons, shape `(n,)`."""
+        """One input, shape `(n,)`, of this floating-point dtype; n is the network's `num_inputs`.
+
+        The key is this input's own. JAX traces it, for many keys at once.
+        """
         raise NotImplementedError
 
     def check(self, n: int) -> None:
@@ -85,7 +88,7 @@ class UniformCube(AbstractInputs):
         _checks.per_neuron("high", self.high, n)
 
     def draw(self, key, n, dtype):
-        """One input for n neurons, shape `(n,)`."""
+        """One input, shape `(n,)`."""
         low, high = self.low.astype(dtype), self.high.astype(dtype)
         return low + (high - low) * jax.random.uniform(key, (n,), dtype)
 
@@ -124,7 +127,7 @@ class Gaussian(AbstractInputs):
         _checks.per_neuron("std", self.std, n)
 
     def draw(self, key, n, dtype):
-        """One input for n neurons, shape `(n,)`."""
+        """One input, shape `(n,)`."""
         mean, std = self.mean.astype(dtype), self.std.astype(dtype)
         return mean + std * jax.random.normal(key, (n,), dtype)
 

@@ -7,6 +7,8 @@ sigma = {j : u_j(x) > 0}, with u = C x + d the drive, that is rectified: C = I u
     tau dx/dt = M x + q,    J = T^-1 M,    x* = -M^-1 q.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -53,13 +55,26 @@ def terms(
     return times(absolute(network.weights), sources) + size + jnp.abs(i)
 
 
+def widened(network: RateNetwork, *arrays: Array) -> tuple[Any, ...]:
+    """The network and arrays in double precision, inside `jax.enable_x64`: what is left of a sum is
+    known to far more digits there."""
+    return network.astype(jnp.float64), *(array.astype(jnp.float64) for array in arrays)
+
+
+def unit_of_sums(network: RateNetwork) -> float:
+    """Share of the sizes of its terms that rounding may take from a sum over the neurons, in
+    whatever order they are added."""
+    return (network.num_neurons + 6) * float(jnp.finfo(network.dtype).eps) / 2
+
+
 def is_hidden(
-    border: Bool[Array, "n *lanes"], u: Float[Array, "n *lanes"]
+    border: Bool[Array, "n *lanes"], u: Float[Array, "n *lanes"], most: int = 1
 ) -> Bool[Array, " *lanes"]:
-    """Whether rounding alone hides on which side of one threshold a point is, u being the drive:
-    then both sides have to be stable. On several thresholds, or on one exactly, that does not
-    decide (`classify`)."""
-    return (jnp.sum(border, axis=0) == 1) & jnp.all(u != 0, axis=0)
+    """Whether rounding alone hides on which side of one threshold a point is, or of so many, u
+    being the drive: then all sides have to be stable. On more thresholds, or on one exactly, that
+    does not decide (`classify`)."""
+    number = jnp.sum(border, axis=0)
+    return (number >= 1) & (number <= most) & jnp.all(u != 0, axis=0)
 
 
 def margin(
@@ -68,14 +83,17 @@ def margin(
     x: Float[Array, "n *lanes"],
     i: Float[Array, "n *lanes"],
     hidden: Float[Array, "n *lanes"],
+    unit: Any = None,
 ) -> tuple[Float[Array, "n *lanes"], Float[Array, "n *lanes"]]:
     """How far each u_j(x) lies on its own side of zero, less what rounding could hide; and that,
-    `hidden` being how far rounding may have left the computed x_j from the true one.
+    `hidden` being how far rounding may have left the computed x_j from the true one, and `unit`
+    the share of its terms that rounding may take from a sum; that of a few terms if absent.
 
     All are positive only when the true x lies in the chamber of sigma. `network` is `in_lanes`
     where x is.
     """
-    u, unit = network.drive(x, i), 2 * jnp.finfo(x.dtype).eps
+    u = network.drive(x, i)
+    unit = 2 * jnp.finfo(x.dtype).eps if unit is None else unit
     if network.convention == "voltage":
         slack = hidden + unit * (jnp.abs(x) + jnp.abs(network.bias))
     else:

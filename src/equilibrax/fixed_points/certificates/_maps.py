@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractMap
-from .._accuracy import MOST_PROBE_STEPS, NEAR_COMPONENT, ROUNDING, UNNOTICED
+from .._accuracy import BENT, MOST_PROBE_STEPS, NEAR_COMPONENT, ROUNDING, UNNOTICED
 from .._result import Evidence
+from .._rounding import bend
 from .._speed import probed_rows
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._polished import PolishedPoint
@@ -94,8 +95,13 @@ class MapProbes(AbstractCertificate):
         z = jnp.broadcast_to(self.probe, x.shape)
         unknown = jnp.full(len(x), jnp.inf, x.dtype)
         start = (none, z, jnp.zeros(len(x), x.dtype), unknown, sound)
-        bound = jax.lax.while_loop(unfinished, shrink, start)[3]
-        stable = sound & (bound < -self.band)
+        _, _, total, bound, _ = jax.lax.while_loop(unfinished, shrink, start)
+        # As far as the point may be from where rounding allows it to be seen.
+        rest = jnp.abs(after - point) + ROUNDING * unit * sizes
+        rate = jnp.where(bound < 0, bound * total / (rare + total), 0)
+        reach = rest / -jnp.expm1(jnp.minimum(rate, -self.band))[:, None]
+        bent = jnp.linalg.norm(bend(lambda x: step(x) - x, point, reach), axis=1)
+        stable = sound & (bound < -self.band) & (bent <= BENT * jnp.linalg.norm(rest, axis=1))
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point, bound)
 
@@ -103,10 +109,10 @@ class MapProbes(AbstractCertificate):
 class MapPoint(PolishedPoint):
     """Proofs that a map's polished point attracts."""
 
-    def powers(self, jacobian, wanted):
+    def powers(self, jacobian, wanted, doubt=0.0):
         one = jnp.ones(len(jacobian), jacobian.dtype)
         # No bound on |A| but its own norm is known.
-        return Powers(jacobian, one, jnp.full_like(one, jnp.inf), wanted)
+        return Powers(jacobian, one, jnp.full_like(one, jnp.inf), wanted, doubt)
 
     def prove(self, network, x, inputs, queue):
         proof = super().prove(network, x, inputs, queue)

@@ -19,8 +19,14 @@ The same powers give the inverse, h times the sum of all B^j with j < 2m,
 
     Q_0 = h (I + B),    Q_(k+1) = Q_k (I + B^(2m)) = 2 Q_k + Q_k E_(k+1),
 
-so that -J^-1 = Q_k up to |B^(2m)|. It is used for Newton's steps alone, each of which makes an
-error that much smaller.
+so that -J^-1 = Q_k up to |B^(2m)|, of which each of Newton's steps makes an error smaller: if
+J e + r = 0, then e = Q_k r + B^(2m) e.
+
+The flow itself is a mean of powers, by Poisson's weights:
+
+    exp(J t) = e^(-t/h) exp(B t/h) = sum_k e^(-t/h) (t/h)^k / k! B^k ,
+
+so that no deviation ever exceeds what some B^k makes of it.
 """
 
 import math
@@ -58,13 +64,16 @@ class Powers(eqx.Module):
 
     - `inverse`: Q, nearly -J^-1.
     - `norm`: a proven bound on |B^m|, m being the last power; not below 1 where nothing is proven.
-    - `total`: a proven bound on the sum of |B^j| over all j.
+    - `slip`: a proven bound on what rounding left of Q.
+    - `total`: a proven bound on the sum of |B^j| over all j; and `highest`, on each of them.
     - `bound`: a bound on the spectral abscissa of J, proven where it is negative.
     """
 
     inverse: Float[Array, "rows a a"]
+    slip: PerRow
     norm: PerRow
     total: PerRow
+    highest: PerRow
     bound: PerRow
 
     def __init__(
@@ -73,10 +82,12 @@ class Powers(eqx.Module):
         step: Scalar | PerRow,
         growth: Scalar | PerRow,
         wanted: Bool[Array, " rows"],
+        doubt: Scalar | PerRow | float = 0.0,
     ):
         """Square until |B^m| is below `CONTRACTED`.
 
-        `first` is E_0, of the rows that are wanted, `step` is h and `growth` is a bound on |B|.
+        `first` is E_0, of the rows that are wanted, `step` is h, `growth` is a bound on |B|, and
+        `doubt` on what E_0 may be off besides its own rounding.
         """
         rows, a, _ = first.shape
         unit = jnp.finfo(first.dtype).eps / 2
@@ -93,37 +104,61 @@ class Powers(eqx.Module):
             return wanted & (norm > CONTRACTED) & (norm < 1e6)
 
         def unfinished(carry):
-            k, _, _, norm, *_ = carry
+            k, _, _, _, norm, *_ = carry
             return (k < MOST_SQUARINGS) & jnp.any(going(norm))
 
         def double(carry):
-            k, part, inverse, norm, error, total, m = carry
+            k, part, inverse, slip, norm, error, total, highest, m = carry
             on, length = going(norm), size(part)
             error_now = 2 * norm * error + error**2 + (a + 2) * unit * length**2 + 3 * unit * length
             square = 2 * part + part @ part
             norm_now = jnp.minimum(distance(square) + error_now, norm**2)
             longer = 2 * inverse + inverse @ square
-            new = (square, longer, norm_now, error_now, total * (1 + norm), 2 * m)
+            slip = slip * (1 + norm_now) + size(inverse) * (
+                error_now + (a + 3) * unit * size(square)
+            )
+            slip += 2 * unit * size(longer)
+            highest *= jnp.maximum(1, norm)
+            new = (square, longer, slip, norm_now, error_now, total * (1 + norm), highest, 2 * m)
 
             def where_on(a, b):
                 return jnp.where(on.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-            return k + 1, *map(where_on, new, (part, inverse, norm, error, total, m))
+            return k + 1, *map(where_on, new, carry[1:])
 
         one = jnp.ones(rows, first.dtype)
         # Of a Jacobian that is rounded three times.
-        error = 4 * unit * size(first)
+        error = 4 * unit * size(first) + doubt
         norm = jnp.minimum(distance(first), growth) + error
         inverse = jnp.reshape(step, (-1, 1, 1)) * (2 * jnp.eye(a, dtype=first.dtype) + first)
-        carry = (jnp.zeros((), jnp.int32), first, inverse, norm, error, one, one)
-        _, _, self.inverse, self.norm, _, total, m = jax.lax.while_loop(unfinished, double, carry)
+        slip = step * error + 2 * unit * size(inverse)
+        carry = (jnp.zeros((), jnp.int32), first, inverse, slip, norm, error, one, one, one)
+        ended = jax.lax.while_loop(unfinished, double, carry)
+        _, _, self.inverse, slip, self.norm, _, total, highest, m = ended
         proven = self.norm < 1
         self.total = jnp.where(proven, total / (1 - self.norm), jnp.inf)
+        self.highest = jnp.where(proven, jnp.minimum(highest, self.total), jnp.inf)
+        self.slip = jnp.where(proven, slip, jnp.inf)
         self.bound = jnp.where(proven, jnp.expm1(jnp.log(self.norm) / m) / step, jnp.inf)
 
     def solve(self, v: Float[Array, "rows a"]) -> Float[Array, "rows a"]:
         """Q v, nearly -J^-1 v."""
         return jnp.einsum("rab,rb->ra", self.inverse, v)
+
+    def solution_bound(self, v: Float[Array, "rows a"]) -> Float[Array, "rows a"]:
+        """Bounds on the components of J^-1 w for all w of which no component is larger than v's."""
+        sizes = 1.01 * jnp.einsum("rab,rb->ra", jnp.abs(self.inverse), v)
+        square, hidden = jnp.square(self.norm), self.slip * length(v, axis=1)
+        rest = hidden + square / (1 - square) * (length(sizes, axis=1) + hidden)
+        return sizes + rest[:, None]
+
+
+def length(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """|x|, a little more, of numbers whose squares may overflow or vanish."""
+    largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
+    scaled = x / jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+    norm = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=axis))
+    return 1.001 * norm * jnp.squeeze(largest, axis)
 
 
 def balance(weights: Float[Array, "n n"]) -> Vector:

@@ -18,7 +18,8 @@ The h_k are those of some steps of minimal residual from another vector, which s
 better than any one h; they know nothing of z, as the probability demands. The same factors,
 repeated, lead to the fixed point, x <- x + h_k dx/dt, in the frozen chamber of a threshold-linear
 network. A slow trajectory is taken to converge to it when all drives are nearer to their values
-there than to zero, by a factor of four.
+there than to zero, by a factor of four. What is left of dx/dt there in double precision, led back
+to the point in the same way, says how far the computed point is off the true one.
 
 J. D. Dixon, SIAM J. Numer. Anal. 20:812 (1983), doi:10.1137/0720053.
 """
@@ -31,23 +32,32 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..._types import Flag
-from ...networks import AbstractDynamics, RateNetwork, is_structured, is_threshold_linear
+from ...networks import (
+    AbstractDynamics,
+    RateNetwork,
+    absolute,
+    is_structured,
+    is_threshold_linear,
+    times,
+)
 from .._accuracy import (
     AHEAD,
+    BENT,
     MOST_PROBE_STEPS,
     NEAR_COMPONENT,
     NEAR_SCALE,
+    NEARLY,
     PATIENCE,
     ROUNDING,
-    SHARP,
     UNNOTICED,
 )
 from .._result import Evidence
+from .._rounding import bend
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
-from ._chambers import chamber_drift, is_hidden, margin, terms
-from ._products import Lanes, approaches, left_by_rounding, longest_time
+from ._chambers import chamber_drift, is_hidden, terms, widened
+from ._products import Lanes, approaches
 
 
 class Probes(AbstractCertificate):
@@ -160,20 +170,14 @@ class Probes(AbstractCertificate):
         failed = wanted & ~((left <= 64 * unit) & is_still(lanewise.tau * velocity(point), point))
         wanted &= ~failed
 
-        # Each round is a trial, on two sides of a threshold, by two kinds of steps: their
-        # probabilities may add up.
-        trials = 4 * MOST_PROBE_STEPS / PROBE_STEPS
+        # Each round is a trial, in up to four chambers, by two kinds of steps: their probabilities
+        # may add up.
+        trials = 8 * MOST_PROBE_STEPS / PROBE_STEPS
         rare = 0.8 * n**0.5 * trials / UNNOTICED
         total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
 
-        u: Any = lanewise.drive(point, i) if linear else None
-        slack: Any = slack_of(lanewise, sigma, point, i) if linear else None
-
-        def on_border(bound):
-            return jnp.abs(u) <= 2 * slack(bound)
-
-        def shrink(carry, sigma, sharp):
-            k, z, bound, least, age, going = carry
+        def shrink(carry, sigma):
+            k, z, bound, rate, least, age, going = carry
             z = all_steps(steps, product(point, sigma), z)
             # In its own unit, since squares of what has shrunk so much would be zero.
             size = jnp.maximum(jnp.max(jnp.abs(z), axis=0), jnp.finfo(z.dtype).tiny)
@@ -182,52 +186,100 @@ class Probes(AbstractCertificate):
             rounds, length = k / PROBE_STEPS + 1, -jnp.log(norm)
             found = -length / (rounds * total + length * longest)
             bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
+            rate = jnp.where(going, jnp.log(norm / rare) / (rounds * total), rate)
             # What has not shrunk for some rounds will not.
             age = jnp.where(norm < least, 0, age + 1)
-            enough = norm <= 0.5
-            if sharp:
-                # A better bound leaves fewer thresholds open.
-                enough &= (norm <= SHARP) | ~jnp.any(on_border(bound), axis=0)
-            going &= ~enough & (norm < 1e6 * rare) & (age < PATIENCE)
-            return k + PROBE_STEPS, z, bound, jnp.fmin(least, norm), age, going
+            going &= (norm > 0.5) & (norm < 1e6 * rare) & (age < PATIENCE)
+            return k + PROBE_STEPS, z, bound, rate, jnp.fmin(least, norm), age, going
 
-        def bound_in(wanted, sigma, sharp=False):
+        def bound_in(wanted, sigma):
             none = jnp.zeros(x.shape[1], jnp.int32)
-            start = (none[0], columns(self.probe), unknown, unknown, none, wanted)
-            return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma, sharp), start)[2]
+            start = (none[0], columns(self.probe), unknown, unknown, unknown, none, wanted)
+            return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma), start)[2:4]
 
-        bound = bound_in(wanted, sigma, sharp=linear)
+        bound, rate = bound_in(wanted, sigma)
         failed |= wanted & ~(bound < jnp.inf)
         stable = wanted & (bound < -self.band)
         if linear:
-            room = jnp.where(sigma, u, -u) - slack(bound)
+
+            def lead_back(carry):
+                k, e, going = carry
+                new = all_steps(steps, lambda z: product(point)(z) + rest, e)
+                on = jnp.max(jnp.abs(new - e), axis=0) > NEARLY * jnp.max(jnp.abs(new), axis=0)
+                return k + PROBE_STEPS, jnp.where(going, new, e), going & on
+
+            rest = chamber_rest(lanewise, sigma, point, i) / lanewise.tau
+            start = (jnp.zeros((), jnp.int32), jnp.zeros_like(x), wanted)
+            off = jax.lax.while_loop(unfinished, lead_back, start)[1]
+            longest = jnp.maximum(1, -1 / (rate * jnp.min(network.tau)))
+            u, slack = drive_beside(lanewise, sigma, point, off, i, longest)
+            room = jnp.where(sigma, u, -u) - slack
             moved = jnp.abs(u - lanewise.drive(x, i))
-            border = on_border(bound)
-            # A loose bound makes borders wide: what lies truly beyond its threshold still moves.
-            hides = is_hidden(border, u) & is_still(lanewise.drift(point, i), point)
+            border = jnp.abs(u) <= 2 * slack
+            # What lies truly beyond its threshold still moves.
+            hides = is_hidden(border, u, most=2) & is_still(lanewise.drift(point, i), point)
             stable &= ~jnp.any(border, axis=0) | hides
             near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * sizes(point)
             there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
             stable &= jnp.all(there, axis=0)
-            other = bound_in(stable & jnp.any(border, axis=0), sigma ^ border)
-            bound = jnp.where(jnp.any(border, axis=0), jnp.maximum(bound, other), bound)
+            # In the chambers across the first threshold, the second, and both.
+            first = border & (jnp.arange(n)[:, None] == jnp.argmax(border, axis=0))
+            second = border ^ first
+            hidden, several = (stable & jnp.any(some, axis=0) for some in (first, second))
+
+            def across(k, bound):
+                beyond = (first & (k != 1)) | (second & (k != 2))
+                wanted = jnp.where(k == 0, hidden, several)
+                other = bound_in(wanted, sigma ^ beyond)[0]
+                return jnp.where(wanted, jnp.maximum(bound, other), bound)
+
+            bound = jax.lax.fori_loop(0, 3, across, bound)
             stable &= bound < -self.band
         else:
             stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * sizes(point), axis=0)
+            rest = jnp.abs(velocity(point)) + ROUNDING * unit * sizes(point) / lanewise.tau
+            slowest = jnp.minimum(rate, -self.band)
+            bent = jnp.linalg.norm(bend(velocity, point, rest / -slowest), axis=0)
+            stable &= bent <= BENT * jnp.linalg.norm(rest, axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point.T, bound), failed
 
 
-def slack_of(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Callable:
-    """What rounding could hide of each drive, of a bound on the abscissa."""
-    shortest = left_by_rounding(network, sigma, jnp.full(x.shape[1], -jnp.inf, x.dtype), x, i)
-    own = margin(network, sigma, x, i, jnp.zeros_like(x))[1]
-    each = margin(network, sigma, x, i, shortest)[1] - own
+def chamber_rest(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Lanes:
+    """What is left of tau dx/dt of the chamber's flow at x, in double precision unless weights have
+    structure, whose products are those of their dtype. `network` is `in_lanes`."""
+    if is_structured(network):
+        return chamber_drift(network, sigma, x, i)
+    with jax.enable_x64(True):
+        wide, *at = widened(network, x, i)
+        return chamber_drift(wide, sigma, *at).astype(x.dtype)
 
-    def slack(bound: Float[Array, " rows"]) -> Lanes:
-        return own + longest_time(network, bound) * each
 
-    return slack
+def drive_beside(
+    network: RateNetwork,
+    sigma: Bool[Array, "n rows"],
+    x: Lanes,
+    off: Lanes,
+    i: Lanes,
+    longest: Float[Array, " rows"],
+) -> tuple[Lanes, Lanes]:
+    """The drives at x + off, and how far they may be from the true point's, where the last quarter
+    of `off` is not known, nor what single precision makes of a sum. Those of weights with structure
+    are at x, and what they may be off takes the longest time constant into account."""
+    doubt = jnp.abs(off) / 4
+    if network.convention != "voltage":
+        doubt = times(absolute(network.weights), doubt)
+    own = 2 * jnp.finfo(x.dtype).eps * terms(network, sigma, x, i)
+    if is_structured(network):
+        # The residual itself is rounded.
+        doubt += longest * own
+        if network.convention != "voltage":
+            doubt += longest * times(absolute(network.weights), own)
+        return network.drive(x, i), doubt + own
+    doubt += own
+    with jax.enable_x64(True):
+        wide, at, more, given = widened(network, x, off, i)
+        return wide.drive(at + more, given).astype(x.dtype), doubt
 
 
 def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:

@@ -8,15 +8,19 @@ neurons, s for the silent ones and d = x - x*, the flow towards the chamber's po
 
 So the Jacobian's eigenvalues are those of the active block J_a, whose powers (`_powers`) prove it
 to be Hurwitz and give x*, and -1/tau_s. Let C d be the deviation of what is rectified from its
-value at x*, component j in units of its distance from zero there, and let B = I + h J. The sum
+value at x*, and B = I + h J. Since the flow exp(J t) is a mean of the powers B^k,
 
-    d'P d = sum_j |C B^j d|^2,    B'P B - P = -C'C,    J'P + P J = -C'C / h - h J'P J,
+    |(C exp(J t) d)_j| <= max_k |(C B^k d)_j| .
 
-falls along the flow, and |C d|^2 <= d'P d. If it is less than one, no u_j ever reaches zero: the
-trajectory stays in the chamber and converges to x*, which is a proof. B^j d are steps of Euler's
-method in the frozen chamber; they are summed until what is left is certainly small. Under
-`"voltage"` the components of silent neurons are those of W_sa d_a, and d_s itself must be within
-its distance at the start.
+If no B^k d, a step of Euler's method in the frozen chamber, takes a drive to zero, therefore, none
+ever gets there: the trajectory stays in the chamber and converges to x*, which is a proof. The
+steps end when the bound on all |B^k| says that no later one can. Under `"voltage"` a silent
+neuron's state is a mean of its own past and of W_sa d_a: both must be within its distance.
+
+The true point is not the computed one. A residual r, and what rounding may hide of it, leave
+x_a - x*_a = -J_a^-1 r_a / tau_a, which the inverse bounds neuron by neuron; silent neurons add
+what they read of it, or give what they have. No drive may be nearer to zero than that, and than
+what the flow could ever make of it.
 """
 
 from collections.abc import Callable
@@ -31,14 +35,21 @@ from jaxtyping import Array, Bool, Float, Int
 from ..._batching import at_home
 from ..._types import Flag, Matrix, Scalar, Vector
 from ...networks import RateNetwork
-from .._accuracy import CONFINED, MOST_EULER_STEPS, MOST_PASSES, RESIDUE
+from .._accuracy import (
+    CONFINED,
+    LAST_PASSES,
+    MOST_EULER_STEPS,
+    MOST_PASSES,
+    RESIDUE,
+    ROUNDING,
+)
 from .._result import Evidence
 from .._speed import block_rows
 from ..stepping import Queue, in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
-from ._chambers import chamber_drift, is_hidden, margin, terms
+from ._chambers import chamber_drift, is_hidden, margin, terms, unit_of_sums, widened
 from ._global import GlobalStability
-from ._powers import PerRow, Powers, norm_bound
+from ._powers import PerRow, Powers, length, norm_bound
 from ._spectrum import spectral_abscissa
 
 Lanes = Float[Array, "n rows"]
@@ -59,7 +70,7 @@ class ActiveBlocks(AbstractCertificate):
       linear algebra done on matrices of this size, whatever the other rows of their batch.
     """
 
-    settling: ClassVar[tuple[float, float, float]] = (1 / 30, 1 / 300, 0.0)
+    settling: ClassVar[tuple[float, float, float]] = (1 / 5, 1 / 50, 0.0)
     early: ClassVar[float] = 0.1
 
     globally: GlobalStability
@@ -168,15 +179,23 @@ class ActiveBlocks(AbstractCertificate):
             block = Block(network, size, here)
             powers = Powers(block.step_matrix(self.step), self.step, self.growth, asked)
             target = fixed_point(lanewise, block, powers, i)
+            point = target.astype(x.dtype)
             bound = jnp.maximum(powers.bound, silent_abscissa(network, here))
-            hidden = left_by_rounding(lanewise, here, powers.bound, target, i)
-            room, slack = margin(lanewise, here, target, i, hidden)
-            hurwitz = asked & (powers.bound < -self.globally.band)
+            rest = rest_bound(lanewise, here, target, i)
+            hidden = distance_bound(lanewise, block, powers, rest)
+            room, slack = room_at(lanewise, here, target, i, hidden)
+            # The bound on the rest allows for the rounding of a sum in double precision.
+            eps = jnp.finfo(x.dtype).eps
+            sums = (x.shape[0] + 6) * np.finfo(np.float64).eps
+            small = (ROUNDING * eps + sums) * terms(lanewise, here, point, i)
+            exact = jnp.all(rest <= small, axis=0)
+            hurwitz = asked & exact & (powers.bound < -self.globally.band)
             inside = jnp.all(room > 0, axis=0)
             stable = first & hurwitz & inside
-            d = x - target
-            d += jnp.sign(d) * hidden
-            trapped = stay(lanewise, block, powers, self.step, d, room, stable & ~self.convergent)
+            unproven = stable & ~self.convergent
+            with jax.enable_x64(True):
+                d = (x.astype(jnp.float64) - target).astype(x.dtype)
+            trapped = stay(lanewise, block, powers, self.step, d, hidden, room, unproven)
             trapped = stable & (trapped | self.convergent)
             off = jnp.abs(room + slack)
             on = off <= 2 * slack
@@ -185,7 +204,7 @@ class ActiveBlocks(AbstractCertificate):
             evidence = jnp.where(hurwitz & divided, Evidence.SPECTRUM, before.evidence)
             evidence = jnp.where(first, evidence_of(stable, trapped), evidence)
             proof = Proof(
-                evidence.astype(jnp.int8), jnp.where(first, target.T, before.point),
+                evidence.astype(jnp.int8), jnp.where(first, point.T, before.point),
                 jnp.where(first, bound, jnp.fmax(bound, before.bound)),
             )  # fmt: skip
             return k + 1, border, proof
@@ -267,21 +286,22 @@ class Block(eqx.Module):
 
 
 def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) -> Lanes:
-    """The fixed points of the chambers, exact but for rounding. `network` is `in_lanes`.
+    """The fixed points of the chambers, in double precision. `network` is `in_lanes`.
 
     Newton's method, with the powers' inverse, from x = 0, so that the answer does not depend on
-    where the trajectory is.
+    where the trajectory is; and some last steps, whose residuals are those of double precision.
     """
     sigma, weights, voltage = block.sigma, network.weights, network.convention == "voltage"
 
-    def newton(carry):
-        k, x, before, going = carry
-        drift = chamber_drift(network, sigma, x, i)
+    def change_by(drift):
         pull = drift if voltage else drift + weights @ jnp.where(sigma, 0, drift)
         active = powers.solve(block.gather(pull / network.tau))
         step = block.scatter(active)
-        change = jnp.where(sigma, step, drift + weights @ step if voltage else drift)
-        change = jnp.where(going, change, 0)
+        return jnp.where(sigma, step, drift + weights @ step if voltage else drift)
+
+    def newton(carry):
+        k, x, before, going = carry
+        change = jnp.where(going, change_by(chamber_drift(network, sigma, x, i)), 0)
         x += change
         now, on = approaches(change, terms(network, sigma, x, i), before)
         return k + 1, x, now, going & on
@@ -294,7 +314,15 @@ def fixed_point(network: RateNetwork, block: Block, powers: Powers, i: Lanes) ->
         jnp.zeros((), jnp.int32), jnp.zeros_like(i),
         jnp.full_like(powers.norm, jnp.inf), powers.norm < 1,
     )  # fmt: skip
-    return jax.lax.while_loop(unfinished, newton, start)[1]
+    x = jax.lax.while_loop(unfinished, newton, start)[1]
+    with jax.enable_x64(True):
+        wide, x, at = widened(network, x, i)
+
+        def refine(_, x):
+            drift = chamber_drift(wide, sigma, x, at).astype(i.dtype)
+            return x + change_by(drift).astype(x.dtype)
+
+        return jax.lax.fori_loop(0, LAST_PASSES, refine, x)
 
 
 def approaches(
@@ -308,20 +336,34 @@ def approaches(
     return now, (now > tiny) & ((now < shrinks * before) | (now > tiny**0.5))
 
 
-def left_by_rounding(
-    network: RateNetwork, sigma: Bool[Array, "n rows"], bound: PerRow, x: Lanes, i: Lanes
-) -> Lanes:
-    """How far rounding may have left the computed fixed point of a chamber from the true one.
-
-    That is the rounding of tau dx/dt, times the longest time constant. `network` is `in_lanes`.
-    """
-    unit = 2 * jnp.finfo(x.dtype).eps
-    return unit * longest_time(network, bound) * terms(network, sigma, x, i)
+def rest_bound(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Lanes:
+    """Bounds on what is left of tau dx/dt of the chamber's flow at x. `network` is `in_lanes`."""
+    with jax.enable_x64(True):
+        wide, *at = widened(network, x, i)
+        rest = jnp.abs(chamber_drift(wide, sigma, *at))
+        rest += unit_of_sums(wide) * terms(wide, sigma, *at)
+        return 1.001 * rest.astype(i.dtype) + jnp.finfo(i.dtype).tiny
 
 
-def longest_time(network: RateNetwork, bound: PerRow) -> PerRow:
-    """The longest time constant that a bound on the abscissa allows, in units of the fastest."""
-    return jnp.maximum(1, -1 / (bound * jnp.min(network.tau)))
+def room_at(
+    network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes, hidden: Lanes
+) -> tuple[Lanes, Lanes]:
+    """The margins of the true point, which may be off by what is hidden (`margin`)."""
+    with jax.enable_x64(True):
+        wide, x, at, off = widened(network, x, i, hidden)
+        room, slack = margin(wide, sigma, x, at, off, unit_of_sums(wide))
+        return room.astype(i.dtype), slack.astype(i.dtype)
+
+
+def distance_bound(network: RateNetwork, block: Block, powers: Powers, rest: Lanes) -> Lanes:
+    """How far each component may be from the chamber's true point where no component of tau dx/dt
+    is larger than the rest. `network` is `in_lanes`."""
+    sigma, weights = block.sigma, jnp.abs(network.weights)
+    voltage = network.convention == "voltage"
+    silent = jnp.where(sigma, 0, rest)
+    pull = rest if voltage else rest + weights @ silent
+    active = block.scatter(powers.solution_bound(block.gather(pull / network.tau)))
+    return 1.01 * jnp.where(sigma, active, silent + weights @ active if voltage else silent)
 
 
 def stay(
@@ -330,56 +372,68 @@ def stay(
     powers: Powers,
     h: Scalar,
     d: Lanes,
+    hidden: Lanes,
     room: Lanes,
     wanted: Bool[Array, " rows"],
 ) -> Bool[Array, " rows"]:
-    """Whether the flow from x* + d is proven to stay in its chamber, where that is wanted.
-
-    The sum over j of |C B^j d|^2 ends when the rest of it is certainly small: the sum of all |B^j|
-    is bounded by the powers' total. `network` is `in_lanes`.
+    """Whether the flow from x* + d, where x* may be off by what is `hidden`, is proven to stay in
+    its chamber, where that is wanted. `network` is `in_lanes`.
     """
-    sigma, weights, tau = block.sigma, network.weights, network.tau
+    sigma, weights, tau, unit = block.sigma, network.weights, network.tau, unit_of_sums(network)
     voltage = network.convention == "voltage"
-    inside = jnp.all(jnp.abs(d) < CONFINED * room, axis=0) if voltage else True
-    d = jnp.where(sigma, d, 0) if voltage else d
-    unit = 1 / jnp.where(room > 0, room, jnp.inf)
-    # |C|, of all columns that d has, and what silent neurons add to |d_a| in a step.
-    strength = jnp.square(weights) @ sigma.astype(d.dtype)
+    inside = jnp.all(jnp.abs(d) + hidden < CONFINED * room, axis=0) if voltage else True
+    d, hidden = (jnp.where(sigma, a, 0) if voltage else a for a in (d, hidden))
+    # |C_j|, of all columns that d has, and what silent neurons add to |d_a|.
+    largest = jnp.max(jnp.abs(weights))
+    square = jnp.square(weights / jnp.where(largest > 0, largest, 1))
     if voltage:
-        rows = jnp.where(sigma, 1, strength)
+        reach = jnp.where(sigma, 1, largest * jnp.sqrt(square @ sigma.astype(d.dtype)))
         fed = jnp.zeros_like(powers.total)
     else:
-        rows = jnp.broadcast_to(jnp.sum(jnp.square(weights), axis=1, keepdims=True), d.shape)
-        from_silent = jnp.square(weights / tau) @ (~sigma).astype(d.dtype)
-        fed = jnp.max(tau) * jnp.sqrt(jnp.sum(jnp.where(sigma, from_silent, 0), axis=0))
-    reach = jnp.sqrt(jnp.sum(rows * jnp.square(unit), axis=0))
+        reach = jnp.broadcast_to(largest * jnp.sqrt(jnp.sum(square, axis=1))[:, None], d.shape)
+        from_silent = jnp.where(sigma, square @ (~sigma).astype(d.dtype), 0)
+        fed = largest * jnp.sqrt(jnp.sum(from_silent, axis=0)) * jnp.max(tau) / jnp.min(tau)
+    reach *= 1.001
 
-    def rest(d):
-        """A bound on the sum of |C B^j d|."""
-        active = jnp.sqrt(jnp.sum(jnp.where(sigma, jnp.square(d), 0), axis=0))
-        silent = jnp.sqrt(jnp.sum(jnp.where(sigma, 0, jnp.square(d)), axis=0))
-        return reach * (powers.total * (active + fed * silent) + jnp.max(tau) / h * silent)
+    def parts(d):
+        return (length(jnp.where(own, d, 0), axis=0) for own in (sigma, ~sigma))
+
+    def ever(d):
+        """A bound on |B^k d| for all k: silent components shrink by themselves."""
+        active, silent = parts(d)
+        return powers.highest * (active + fed * silent) + silent
+
+    # What a step's rounding adds to d, in units of |d|.
+    norm = largest * jnp.sqrt(jnp.sum(square))
+    tiny = h / jnp.min(tau) * (norm + 1) * (unit + 2 * jnp.finfo(d.dtype).eps)
+    tiny += 2 * jnp.finfo(d.dtype).eps
+    limit = CONFINED * room - reach * ever(hidden)
 
     def step(carry):
-        k, d, total, going, _ = carry
+        k, d, lost, going, _ = carry
+        product = weights @ d
         if voltage:
-            product = weights @ d
             out = jnp.where(sigma, d, product)
             moved = jnp.where(sigma, product - d, 0)
         else:
-            out = weights @ d
-            moved = jnp.where(sigma, out, 0) - d
-        total += jnp.sum(jnp.square(out * unit), axis=0)
+            out = product
+            moved = jnp.where(sigma, product, 0) - d
+        size = sum(parts(d))
+        lost += powers.highest * (1 + fed) * tiny * size
+        going &= jnp.all(jnp.abs(out) + reach * (lost + unit * size) < limit, axis=0)
         d += h * moved / tau
-        bound = total + jnp.square(rest(d))
-        proven = bound < CONFINED**2
-        return k + 1, d, total, going & ~proven & (total < 1), bound
+        proven = going & jnp.all(reach * (lost + ever(d)) < limit, axis=0)
+        return k + 1, d, lost, going & ~proven, proven
 
     def unfinished(carry):
         k, _, _, going, _ = carry
         return (k < MOST_EULER_STEPS) & jnp.any(going)
 
+    def masked(carry):
+        *_, before = carry
+        *rest, proven = step(carry)
+        return *rest, before | proven
+
     nothing = jnp.zeros_like(powers.total)
-    start = (jnp.zeros((), jnp.int32), d, nothing, wanted & inside, nothing + jnp.inf)
-    bound = jax.lax.while_loop(unfinished, step, start)[-1]
-    return wanted & inside & (bound < CONFINED**2)
+    start = (jnp.zeros((), jnp.int32), d, nothing, wanted & inside, jnp.zeros_like(wanted))
+    return jax.lax.while_loop(unfinished, masked, start)[-1]

@@ -9,13 +9,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from ..._types import Flag, Scalar, Vector
-from ...networks import AbstractDynamics, is_structured, is_threshold_linear
-from .._accuracy import AMPLIFIED, HELD, NEAR_COMPONENT, NEAR_SCALE, WEAKEST
+from ...networks import AbstractDynamics, is_map, is_structured, is_threshold_linear
+from .._accuracy import (
+    AMPLIFIED,
+    BENT,
+    HELD,
+    NEAR_COMPONENT,
+    NEAR_SCALE,
+    STEPS_HELD,
+    WEAKEST,
+)
 from .._jacobian import solve_jacobian
 from .._linalg import after, skip_unless_any
 from .._phases import Phase, tolerances_at
 from .._result import Evidence, Outcome
-from .._rounding import is_resolved, neighbours, on_threshold, residual, rounding
+from .._rounding import bend, is_resolved, neighbours, on_threshold, residual, rounding
 from .._speed import judged_rows
 from .._state import PENDING, State, StopReason
 from ..certificates import chamber_matrix, unstable_projection
@@ -74,7 +82,9 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     resting = jnp.all(speed <= loosest.at_rest(x, scale))
     point, believed = polish(problem, x, i, scale)
     # Terms that do not depend on x may hide it in their rounding: it is as exact as it can be.
-    hidden = final & ~believed & resting & ~jnp.any(is_resolved(network, x, i, row.growth[0]))
+    # Those of threshold-linear networks are known, component by component.
+    hidden = jnp.asarray(not is_threshold_linear(network)) & final & ~believed & resting
+    hidden &= ~jnp.any(is_resolved(network, x, i, row.growth[0]))
     hidden &= jnp.all(speed <= rounding(network, x, i, row.growth[0]))
     place = jnp.where(believed, point, x)
     believed |= hidden
@@ -103,7 +113,17 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
         speed <= jnp.maximum(tightest.at_rest(x, scale), rounding(network, x, i, scale))
     )
     stable = believed & (abscissa < -band) & resting & ~divided
+    if not is_threshold_linear(network):
+        # No fixed point, though the residual is rounding, where two of them have just met.
+        rest = jnp.abs(network.drift(place, i)) + rounding(network, place, i, scale)
+        reach = rest / jnp.maximum(-abscissa, band)
+        bent = bend(lambda x: network.drift(x, i), place, reach / network.tau)
+        stable &= jnp.linalg.norm(bent) <= BENT * jnp.linalg.norm(rest)
     unstable = resting & saddle & held
+    if is_map(network):
+        # An orbit that wanders jumps next to an unstable point now and then.
+        later = jax.lax.fori_loop(0, STEPS_HELD, lambda _, x: network.step(x, i), x)
+        unstable &= jnp.all(jnp.abs(later - x) <= rounding(network, x, i, scale))
     marginal = resting & final & ((still & (jnp.abs(abscissa) <= band)) | (believed & divided))
     at_rest = stable | unstable | marginal
     outcome = jnp.select(

@@ -53,7 +53,8 @@ def wants(problem: Problem, state: State, phase: Phase) -> Bool[Array, " m"]:
     del problem
     quick = phase.final | (state.speed > QUICK)
     moving = state.pending & (state.stop == StopReason.PHASE_END) & quick
-    return phase.watched & (moving | (state.outcome == Outcome.NOT_SETTLED))
+    moved = (state.outcome == Outcome.NOT_SETTLED) & (state.stop != StopReason.AT_REST)
+    return phase.watched & (moving | moved)
 
 
 def run(problem: Problem, state: State, phase: Phase, queue: Queue) -> State:
