@@ -124,6 +124,11 @@ def test_two_thresholds_within_rounding_are_probed_on_all_sides():
     found = settle(weights, inputs, np.zeros(12), Flow(evidence="probe"))
     assert Evidence(int(found.evidence)) is Evidence.PROBED
     np.testing.assert_allclose(found.state, point, atol=2e-6)
+    # In another unit of time the same bound.
+    for tau in (100.0, 1e-3):
+        other = settle(weights, inputs, np.zeros(12), Flow(evidence="probe"), tau=tau)
+        bound = float(other.abscissa_bound) * tau
+        assert bound == pytest.approx(float(found.abscissa_bound), rel=1e-4)
     # A self-excitation that would run away on one of the four sides.
     weights[7, 7] = 1.5
     found = settle(weights, inputs, np.zeros(12), Flow(evidence="probe"))

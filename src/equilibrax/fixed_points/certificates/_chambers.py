@@ -61,10 +61,10 @@ def widened(network: RateNetwork, *arrays: Array) -> tuple[Any, ...]:
     return network.astype(jnp.float64), *(array.astype(jnp.float64) for array in arrays)
 
 
-def unit_of_sums(network: RateNetwork) -> float:
-    """Share of the sizes of its terms that rounding may take from a sum over the neurons, in
+def unit_of_sums(n: int, dtype: Any) -> float:
+    """Share of the sizes of its terms that rounding may take from a sum over n neurons, in
     whatever order they are added."""
-    return (network.num_neurons + 6) * float(jnp.finfo(network.dtype).eps) / 2
+    return (n + 6) * float(jnp.finfo(dtype).eps) / 2
 
 
 def is_hidden(

@@ -74,7 +74,7 @@ class PolishedPoint(AbstractCertificate):
         wanted: Bool[Array, " rows"],
     ) -> Proof:
         """The evidence on trajectories that rest at x."""
-        unit = jnp.finfo(x.dtype).eps
+        unit, doubt = jnp.finfo(x.dtype).eps, doubt_of(network)
 
         def velocity(x):
             return jax.vmap(lambda x, i: network.vector_field(jnp.zeros((), x.dtype), x, i))(x, i)
@@ -82,7 +82,7 @@ class PolishedPoint(AbstractCertificate):
         def improve(k, carry):
             x, powers = carry
             del powers
-            powers = self.powers(jax.vmap(network.jacobian)(x, i), wanted, doubt_of(network))
+            powers = self.powers(jax.vmap(network.jacobian)(x, i), wanted, doubt)
 
             def unfinished(carry):
                 turn, _, going = carry

@@ -211,8 +211,8 @@ class Probes(AbstractCertificate):
             rest = chamber_rest(lanewise, sigma, point, i) / lanewise.tau
             start = (jnp.zeros((), jnp.int32), jnp.zeros_like(x), wanted)
             off = jax.lax.while_loop(unfinished, lead_back, start)[1]
-            longest = jnp.maximum(1, -1 / (rate * jnp.min(network.tau)))
-            u, slack = drive_beside(lanewise, sigma, point, off, i, longest)
+            slowest = jnp.maximum(1, -1 / (rate * jnp.min(network.tau)))
+            u, slack = drive_beside(lanewise, sigma, point, off, i, slowest)
             room = jnp.where(sigma, u, -u) - slack
             moved = jnp.abs(u - lanewise.drive(x, i))
             border = jnp.abs(u) <= 2 * slack
@@ -238,8 +238,8 @@ class Probes(AbstractCertificate):
         else:
             stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * sizes(point), axis=0)
             rest = jnp.abs(velocity(point)) + ROUNDING * unit * sizes(point) / lanewise.tau
-            slowest = jnp.minimum(rate, -self.band)
-            bent = jnp.linalg.norm(bend(velocity, point, rest / -slowest), axis=0)
+            reach = rest / jnp.maximum(-rate, self.band)
+            bent = jnp.linalg.norm(bend(velocity, point, reach), axis=0)
             stable &= bent <= BENT * jnp.linalg.norm(rest, axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point.T, bound), failed

@@ -185,9 +185,8 @@ class ActiveBlocks(AbstractCertificate):
             hidden = distance_bound(lanewise, block, powers, rest)
             room, slack = room_at(lanewise, here, target, i, hidden)
             # The bound on the rest allows for the rounding of a sum in double precision.
-            eps = jnp.finfo(x.dtype).eps
-            sums = (x.shape[0] + 6) * np.finfo(np.float64).eps
-            small = (ROUNDING * eps + sums) * terms(lanewise, here, point, i)
+            unit = ROUNDING * jnp.finfo(x.dtype).eps + 2 * unit_of_sums(len(x), np.float64)
+            small = unit * terms(lanewise, here, point, i)
             exact = jnp.all(rest <= small, axis=0)
             hurwitz = asked & exact & (powers.bound < -self.globally.band)
             inside = jnp.all(room > 0, axis=0)
@@ -341,7 +340,7 @@ def rest_bound(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: 
     with jax.enable_x64(True):
         wide, *at = widened(network, x, i)
         rest = jnp.abs(chamber_drift(wide, sigma, *at))
-        rest += unit_of_sums(wide) * terms(wide, sigma, *at)
+        rest += unit_of_sums(len(x), wide.dtype) * terms(wide, sigma, *at)
         return 1.001 * rest.astype(i.dtype) + jnp.finfo(i.dtype).tiny
 
 
@@ -351,7 +350,7 @@ def room_at(
     """The margins of the true point, which may be off by what is hidden (`margin`)."""
     with jax.enable_x64(True):
         wide, x, at, off = widened(network, x, i, hidden)
-        room, slack = margin(wide, sigma, x, at, off, unit_of_sums(wide))
+        room, slack = margin(wide, sigma, x, at, off, unit_of_sums(len(x), wide.dtype))
         return room.astype(i.dtype), slack.astype(i.dtype)
 
 
@@ -379,7 +378,8 @@ def stay(
     """Whether the flow from x* + d, where x* may be off by what is `hidden`, is proven to stay in
     its chamber, where that is wanted. `network` is `in_lanes`.
     """
-    sigma, weights, tau, unit = block.sigma, network.weights, network.tau, unit_of_sums(network)
+    sigma, weights, tau = block.sigma, network.weights, network.tau
+    unit = unit_of_sums(len(d), d.dtype)
     voltage = network.convention == "voltage"
     inside = jnp.all(jnp.abs(d) + hidden < CONFINED * room, axis=0) if voltage else True
     d, hidden = (jnp.where(sigma, a, 0) if voltage else a for a in (d, hidden))
@@ -410,7 +410,7 @@ def stay(
     limit = CONFINED * room - reach * ever(hidden)
 
     def step(carry):
-        k, d, lost, going, _ = carry
+        k, d, lost, going, proven = carry
         product = weights @ d
         if voltage:
             out = jnp.where(sigma, d, product)
@@ -422,18 +422,13 @@ def stay(
         lost += powers.highest * (1 + fed) * tiny * size
         going &= jnp.all(jnp.abs(out) + reach * (lost + unit * size) < limit, axis=0)
         d += h * moved / tau
-        proven = going & jnp.all(reach * (lost + ever(d)) < limit, axis=0)
+        proven |= going & jnp.all(reach * (lost + ever(d)) < limit, axis=0)
         return k + 1, d, lost, going & ~proven, proven
 
     def unfinished(carry):
         k, _, _, going, _ = carry
         return (k < MOST_EULER_STEPS) & jnp.any(going)
 
-    def masked(carry):
-        *_, before = carry
-        *rest, proven = step(carry)
-        return *rest, before | proven
-
     nothing = jnp.zeros_like(powers.total)
     start = (jnp.zeros((), jnp.int32), d, nothing, wanted & inside, jnp.zeros_like(wanted))
-    return jax.lax.while_loop(unfinished, masked, start)[-1]
+    return jax.lax.while_loop(unfinished, step, start)[-1]
