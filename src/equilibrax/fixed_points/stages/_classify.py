@@ -116,8 +116,8 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     if not is_threshold_linear(network):
         # No fixed point, though the residual is rounding, where two of them have just met.
         rest = jnp.abs(network.drift(place, i)) + rounding(network, place, i, scale)
-        reach = rest / jnp.maximum(-abscissa, band)
-        bent = bend(lambda x: network.drift(x, i), place, reach / network.tau)
+        reach = farthest(network, place, i, after(rest, parts[:, 0]))
+        bent = bend(lambda x: network.drift(x, i), place, reach)
         stable &= jnp.linalg.norm(bent) <= BENT * jnp.linalg.norm(rest)
     unstable = resting & saddle & held
     if is_map(network):
@@ -214,6 +214,21 @@ def share_a_metric(problem: Problem, sides: Sides, done: Vector) -> Flag:
     return proven | skip_unless_any(single, compute, jnp.array(False))
 
 
+def farthest(network: AbstractDynamics, x: Vector, i: Vector, rest: Vector) -> Vector:
+    """How far the fixed point may be from x, if each |tau dx/dt| may be as large as `rest`: M^-1 s
+    rest, with the signs s that take one component farthest, M = T J.
+
+    The component is that which the rests move most with equal signs, and its signs are those of its
+    row of M^-1: a step of Hager's estimate of a norm.
+
+    W. W. Hager, SIAM J. Sci. Stat. Comput. 5:311 (1984), doi:10.1137/0905023.
+    """
+    most = jnp.argmax(jnp.abs(solve_jacobian(network, x, i, rest)))
+    row = jnp.zeros_like(x).at[most].set(1)
+    row = solve_jacobian(network, x, i, row, transpose=True)
+    return solve_jacobian(network, x, i, jnp.where(row < 0, -rest, rest))
+
+
 def is_near(x: Vector, point: Vector, scale: Vector) -> Flag:
     """Whether x may rest because of this fixed point."""
     size = jnp.maximum(jnp.abs(x), jnp.abs(point))
@@ -244,8 +259,8 @@ def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vecto
         same = (network.drive(point, i) > 0) == (network.drive(x, i) > 0)
         genuine = jnp.all(same | on_threshold(network, point, i, scale))
     else:
-        before, after = (residual(network, place, i, scale) for place in (x, first))
-        genuine = after <= jnp.maximum(before / 4, 1)
+        before, later = (residual(network, place, i, scale) for place in (x, first))
+        genuine = later <= jnp.maximum(before / 4, 1)
     near = is_near(x, point, scale)
     exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))
     exact &= ~jnp.any(is_resolved(network, point, i, scale))
