@@ -142,7 +142,7 @@ class FixedPoints(eqx.Module, Described):
     - `abscissa`: largest real part of the Jacobian's eigenvalues at `state`, in 1/time; NaN where
       no verdict needed it, unless n <= 8 or `Flow(abscissa=True)` asks for it.
     - `abscissa_bound`: an upper bound on it where the outcome is `STABLE`, proven or probed as
-      `evidence` says.
+      `evidence` says; to LAPACK's rounding where it is the abscissa itself.
     - `time`: simulated time at which integration stopped.
     - `num_steps`: solver steps taken, rejected ones included.
     - `period`: of the cycle when `OSCILLATING`, in time; NaN elsewhere.
