@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool
 
 from .._types import Scalar, Vector
 from ..networks import AbstractDynamics, RateNetwork, absolute, is_threshold_linear, times
-from ._accuracy import NEIGHBOURS, RESOLVED, ROUNDING
+from ._accuracy import BENT, NEIGHBOURS, RESOLVED, ROUNDING
 
 
 def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Vector:
@@ -49,6 +49,15 @@ def bend(velocity: Callable[[Array], Array], x: Array, reach: Array) -> Array:
     along = push(reach)
     off = [velocity(x + sign * reach) - here - sign * along for sign in (1, -1)]
     return jnp.maximum(*map(jnp.abs, off))
+
+
+def bends_little(
+    velocity: Callable[[Array], Array], x: Array, reach: Array, rest: Array, axis: int = -1
+) -> Bool[Array, "..."]:
+    """Kantorovich's condition in norms along `axis`: what is at rest but for `rest` is next to a
+    fixed point, which is no farther away than `reach`."""
+    bent = jnp.linalg.norm(bend(velocity, x, reach), axis=axis)
+    return bent <= BENT * jnp.linalg.norm(rest, axis=axis)
 
 
 def is_resolved(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Bool[Array, " n"]:

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractMap
-from .._accuracy import BENT, MOST_PROBE_STEPS, NEAR_COMPONENT, ROUNDING, UNNOTICED
+from .._accuracy import MOST_PROBE_STEPS, NEAR_COMPONENT, ROUNDING, UNNOTICED
 from .._result import Evidence
-from .._rounding import bend
+from .._rounding import bends_little
 from .._speed import probed_rows
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._polished import PolishedPoint
@@ -100,8 +100,8 @@ class MapProbes(AbstractCertificate):
         rest = jnp.abs(after - point) + ROUNDING * unit * sizes
         rate = jnp.where(bound < 0, bound * total / (rare + total), 0)
         reach = rest / -jnp.expm1(jnp.minimum(rate, -self.band))[:, None]
-        bent = jnp.linalg.norm(bend(lambda x: step(x) - x, point, reach), axis=1)
-        stable = sound & (bound < -self.band) & (bent <= BENT * jnp.linalg.norm(rest, axis=1))
+        stable = sound & (bound < -self.band)
+        stable &= bends_little(lambda x: step(x) - x, point, reach, rest)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point, bound)
 

@@ -42,7 +42,6 @@ from ...networks import (
 )
 from .._accuracy import (
     AHEAD,
-    BENT,
     MOST_PROBE_STEPS,
     NEAR_COMPONENT,
     NEAR_SCALE,
@@ -52,12 +51,15 @@ from .._accuracy import (
     UNNOTICED,
 )
 from .._result import Evidence
-from .._rounding import bend
+from .._rounding import bends_little
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._chambers import chamber_drift, is_hidden, terms, widened
 from ._products import Lanes, approaches
+
+Product = Callable[[Lanes], Lanes]
+Steps = Float[Array, "steps rows"]
 
 
 class Probes(AbstractCertificate):
@@ -103,7 +105,7 @@ class Probes(AbstractCertificate):
     ) -> Proof:
         """The evidence on trajectories at x; where the pilot's steps fail, by cautious ones."""
 
-        def unfinished(carry):
+        def wants_another(carry):
             k, _, left = carry
             return (k < 2) & jnp.any(left)
 
@@ -117,132 +119,187 @@ class Probes(AbstractCertificate):
             return k + 1, proof, left & failed
 
         start = (jnp.zeros((), jnp.int32), Proof.of_nothing(x.T), wanted)
-        return jax.lax.while_loop(unfinished, attempt, start)[1]
+        return jax.lax.while_loop(wants_another, attempt, start)[1]
 
     def attempt(
         self, network: AbstractDynamics, x: Lanes, i: Array, wanted: Bool[Array, " rows"],
         *, cautious: Flag,
     ) -> tuple[Proof, Bool[Array, " rows"]]:  # fmt: skip
         """The same by steps of one kind, and where these did not lead to the end."""
-        lanewise: Any = in_lanes(network)
-        linear = is_threshold_linear(network)
-        n, unit = x.shape[0], jnp.finfo(x.dtype).eps
-        sigma = lanewise.drive(x, i) > 0 if linear else jnp.ones_like(x, bool)
-
-        def velocity(x, sigma=sigma):
-            if linear:
-                return chamber_drift(lanewise, sigma, x, i) / lanewise.tau
-            return lanewise.vector_field(jnp.zeros((), x.dtype), x, i)
-
-        def product(x, sigma=sigma):
-            if not isinstance(network, RateNetwork):
-                return lambda z: jax.jvp(velocity, (x,), (z,))[1]
-            slope = sigma if linear else network.transfer.derivative(lanewise.drive(x, i))
-            return lambda z: lanewise.push(slope.astype(z.dtype), z) / lanewise.tau
-
-        def sizes(x):
-            if linear:
-                return terms(lanewise, sigma, x, i)
-            return jnp.maximum(jnp.abs(x), jax.vmap(network.scale, -1, -1)(x, i))
-
-        def is_still(drift, x):
-            return jnp.all(jnp.abs(drift) <= ROUNDING * unit * sizes(x), axis=0)
+        flow = Frozen(network, x, i)
 
         def columns(vector):
             return jnp.broadcast_to(vector[:, None], x.shape)
 
-        steps = minimal_residual(product(x), columns(self.pilot), jnp.min(network.tau))
+        steps = minimal_residual(flow.product(x), columns(self.pilot), jnp.min(network.tau))
         steps = jnp.where(cautious, jnp.min(steps, axis=0) / 2, steps)
+        point, arrived = follow(flow, steps, x, wanted)
+        failed = wanted & ~arrived
+        wanted &= arrived
 
-        def unfinished(carry):
-            k, *_, going = carry
-            return (k < MOST_PROBE_STEPS) & jnp.any(going)
+        def decay_in(sigma, wanted):
+            return decay(flow.product(point, sigma), steps, columns(self.probe), wanted)
 
-        def follow(carry):
-            k, x, before, going = carry
-            y = all_steps(steps, velocity, x)
-            now, on = approaches(y - x, sizes(y), before, shrinks=0.9)
-            return k + PROBE_STEPS, jnp.where(going, y, x), now, going & on
-
-        unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
-        start = (jnp.zeros((), jnp.int32), x, unknown, wanted)
-        _, point, left, _ = jax.lax.while_loop(unfinished, follow, start)
-        failed = wanted & ~((left <= 64 * unit) & is_still(lanewise.tau * velocity(point), point))
-        wanted &= ~failed
-
-        # Each round is a trial, in up to four chambers, by two kinds of steps: their probabilities
-        # may add up.
-        trials = 8 * MOST_PROBE_STEPS / PROBE_STEPS
-        rare = 0.8 * n**0.5 * trials / UNNOTICED
-        total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
-
-        def shrink(carry, sigma):
-            k, z, bound, rate, least, age, going = carry
-            z = all_steps(steps, product(point, sigma), z)
-            # In its own unit, since squares of what has shrunk so much would be zero.
-            size = jnp.maximum(jnp.max(jnp.abs(z), axis=0), jnp.finfo(z.dtype).tiny)
-            norm = rare * size * jnp.linalg.norm(z / size, axis=0)
-            norm = jnp.maximum(norm, jnp.finfo(z.dtype).tiny)
-            rounds, length = k / PROBE_STEPS + 1, -jnp.log(norm)
-            found = -length / (rounds * total + length * longest)
-            bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
-            rate = jnp.where(going, jnp.log(norm / rare) / (rounds * total), rate)
-            # What has not shrunk for some rounds will not.
-            age = jnp.where(norm < least, 0, age + 1)
-            going &= (norm > 0.5) & (norm < 1e6 * rare) & (age < PATIENCE)
-            return k + PROBE_STEPS, z, bound, rate, jnp.fmin(least, norm), age, going
-
-        def bound_in(wanted, sigma):
-            none = jnp.zeros(x.shape[1], jnp.int32)
-            start = (none[0], columns(self.probe), unknown, unknown, unknown, none, wanted)
-            return jax.lax.while_loop(unfinished, lambda c: shrink(c, sigma), start)[2:4]
-
-        bound, rate = bound_in(wanted, sigma)
+        bound, rate = decay_in(flow.sigma, wanted)
         failed |= wanted & ~(bound < jnp.inf)
         stable = wanted & (bound < -self.band)
-        if linear:
-
-            def lead_back(carry):
-                k, e, going = carry
-                new = all_steps(steps, lambda z: product(point)(z) + rest, e)
-                on = jnp.max(jnp.abs(new - e), axis=0) > NEARLY * jnp.max(jnp.abs(new), axis=0)
-                return k + PROBE_STEPS, jnp.where(going, new, e), going & on
-
-            rest = chamber_rest(lanewise, sigma, point, i) / lanewise.tau
-            start = (jnp.zeros((), jnp.int32), jnp.zeros_like(x), wanted)
-            off = jax.lax.while_loop(unfinished, lead_back, start)[1]
-            slowest = jnp.maximum(1, -1 / (rate * jnp.min(network.tau)))
-            u, slack = drive_beside(lanewise, sigma, point, off, i, slowest)
-            room = jnp.where(sigma, u, -u) - slack
-            moved = jnp.abs(u - lanewise.drive(x, i))
-            border = jnp.abs(u) <= 2 * slack
-            # What lies truly beyond its threshold still moves.
-            hides = is_hidden(border, u, most=2) & is_still(lanewise.drift(point, i), point)
-            stable &= ~jnp.any(border, axis=0) | hides
-            near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * sizes(point)
-            there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
-            stable &= jnp.all(there, axis=0)
+        if is_threshold_linear(network):
+            there, border = thresholds_at(flow, steps, x, point, rate, wanted)
+            stable &= there
             # In the chambers across the first threshold, the second, and both.
-            first = border & (jnp.arange(n)[:, None] == jnp.argmax(border, axis=0))
+            neurons = jnp.arange(len(x))[:, None]
+            first = border & (neurons == jnp.argmax(border, axis=0))
             second = border ^ first
             hidden, several = (stable & jnp.any(some, axis=0) for some in (first, second))
 
             def across(k, bound):
                 beyond = (first & (k != 1)) | (second & (k != 2))
                 wanted = jnp.where(k == 0, hidden, several)
-                other = bound_in(wanted, sigma ^ beyond)[0]
+                other = decay_in(flow.sigma ^ beyond, wanted)[0]
                 return jnp.where(wanted, jnp.maximum(bound, other), bound)
 
             bound = jax.lax.fori_loop(0, 3, across, bound)
             stable &= bound < -self.band
         else:
-            stable &= jnp.all(jnp.abs(point - x) <= NEAR_COMPONENT * sizes(point), axis=0)
-            rest = jnp.abs(velocity(point)) + ROUNDING * unit * sizes(point) / lanewise.tau
+            near = NEAR_COMPONENT * flow.sizes(point)
+            stable &= jnp.all(jnp.abs(point - x) <= near, axis=0)
+            hidden = ROUNDING * jnp.finfo(x.dtype).eps * flow.sizes(point) / flow.lanewise.tau
+            rest = jnp.abs(flow.velocity(point)) + hidden
             reach = rest / jnp.maximum(-rate, self.band)
-            bent = jnp.linalg.norm(bend(velocity, point, reach), axis=0)
-            stable &= bent <= BENT * jnp.linalg.norm(rest, axis=0)
+            stable &= bends_little(flow.velocity, point, reach, rest, axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
         return Proof(evidence, point.T, bound), failed
+
+
+class Frozen:
+    """The flow from the states x, its rows in columns: threshold-linear networks keep to the
+    chamber of x, `sigma` being its active neurons, as if no threshold were crossed."""
+
+    def __init__(self, network: AbstractDynamics, x: Lanes, i: Array):
+        self.network, self.i = network, i
+        self.lanewise: Any = in_lanes(network)
+        self.linear = is_threshold_linear(network)
+        self.sigma = self.lanewise.drive(x, i) > 0 if self.linear else jnp.ones_like(x, bool)
+
+    def velocity(self, x: Lanes) -> Lanes:
+        """dx/dt."""
+        if self.linear:
+            return chamber_drift(self.lanewise, self.sigma, x, self.i) / self.lanewise.tau
+        return self.lanewise.vector_field(jnp.zeros((), x.dtype), x, self.i)
+
+    def product(self, x: Lanes, sigma: Bool[Array, "n rows"] | None = None) -> Product:
+        """z -> J z at x; in the chamber of x, unless another is given."""
+        if not isinstance(self.network, RateNetwork):
+            return lambda z: jax.jvp(self.velocity, (x,), (z,))[1]
+        if self.linear:
+            slope = self.sigma if sigma is None else sigma
+        else:
+            slope = self.network.transfer.derivative(self.lanewise.drive(x, self.i))
+        return lambda z: self.lanewise.push(slope.astype(z.dtype), z) / self.lanewise.tau
+
+    def sizes(self, x: Lanes) -> Lanes:
+        """What each component of tau dx/dt is the sum of."""
+        if self.linear:
+            return terms(self.lanewise, self.sigma, x, self.i)
+        return jnp.maximum(jnp.abs(x), jax.vmap(self.network.scale, -1, -1)(x, self.i))
+
+    def is_still(self, drift: Lanes, x: Lanes) -> Bool[Array, " rows"]:
+        """Whether such a tau dx/dt at x is zero but for rounding."""
+        least = ROUNDING * jnp.finfo(x.dtype).eps * self.sizes(x)
+        return jnp.all(jnp.abs(drift) <= least, axis=0)
+
+
+def follow(
+    flow: Frozen, steps: Steps, x: Lanes, wanted: Bool[Array, " rows"]
+) -> tuple[Lanes, Bool[Array, " rows"]]:
+    """The fixed points to which the steps lead from x, and which of them were reached."""
+
+    def round_of_steps(carry):
+        k, x, before, going = carry
+        y = all_steps(steps, flow.velocity, x)
+        now, on = approaches(y - x, flow.sizes(y), before, shrinks=0.9)
+        return k + PROBE_STEPS, jnp.where(going, y, x), now, going & on
+
+    unknown = jnp.full(x.shape[1], jnp.inf, x.dtype)
+    start = (jnp.zeros((), jnp.int32), x, unknown, wanted)
+    _, point, left, _ = jax.lax.while_loop(unfinished, round_of_steps, start)
+    still = flow.is_still(flow.lanewise.tau * flow.velocity(point), point)
+    return point, (left <= 64 * jnp.finfo(x.dtype).eps) & still
+
+
+def decay(
+    product: Product, steps: Steps, probe: Lanes, wanted: Bool[Array, " rows"]
+) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
+    """The bound on Re lambda that the probe gives, inf where it gives none, and the rate at which
+    it decays itself."""
+    n, rows = probe.shape
+    # Each round is a trial, in up to four chambers, by two kinds of steps: their probabilities
+    # may add up.
+    trials = 8 * MOST_PROBE_STEPS / PROBE_STEPS
+    rare = 0.8 * n**0.5 * trials / UNNOTICED
+    total, longest = jnp.sum(steps, axis=0), jnp.max(steps, axis=0)
+
+    def shrink(carry):
+        k, z, bound, rate, least, age, going = carry
+        z = all_steps(steps, product, z)
+        # In its own unit, since squares of what has shrunk so much would be zero.
+        size = jnp.maximum(jnp.max(jnp.abs(z), axis=0), jnp.finfo(z.dtype).tiny)
+        norm = rare * size * jnp.linalg.norm(z / size, axis=0)
+        norm = jnp.maximum(norm, jnp.finfo(z.dtype).tiny)
+        rounds, length = k / PROBE_STEPS + 1, -jnp.log(norm)
+        found = -length / (rounds * total + length * longest)
+        bound = jnp.where(going, jnp.where(norm < 1, found, jnp.inf), bound)
+        rate = jnp.where(going, jnp.log(norm / rare) / (rounds * total), rate)
+        # What has not shrunk for some rounds will not.
+        age = jnp.where(norm < least, 0, age + 1)
+        going &= (norm > 0.5) & (norm < 1e6 * rare) & (age < PATIENCE)
+        return k + PROBE_STEPS, z, bound, rate, jnp.fmin(least, norm), age, going
+
+    none, unknown = jnp.zeros(rows, jnp.int32), jnp.full(rows, jnp.inf, probe.dtype)
+    start = (none[0], probe, unknown, unknown, unknown, none, wanted)
+    return jax.lax.while_loop(unfinished, shrink, start)[2:4]
+
+
+def thresholds_at(
+    flow: Frozen,
+    steps: Steps,
+    x: Lanes,
+    point: Lanes,
+    rate: Float[Array, " rows"],
+    wanted: Bool[Array, " rows"],
+) -> tuple[Bool[Array, " rows"], Bool[Array, "n rows"]]:
+    """Whether the flow's point is the network's, to which trajectories from x lead, and the neurons
+    there on their thresholds."""
+    lanewise, sigma = flow.lanewise, flow.sigma
+    rest = chamber_rest(lanewise, sigma, point, flow.i) / lanewise.tau
+    product = flow.product(point)
+
+    def lead_back(carry):
+        k, e, going = carry
+        new = all_steps(steps, lambda z: product(z) + rest, e)
+        on = jnp.max(jnp.abs(new - e), axis=0) > NEARLY * jnp.max(jnp.abs(new), axis=0)
+        return k + PROBE_STEPS, jnp.where(going, new, e), going & on
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros_like(x), wanted)
+    off = jax.lax.while_loop(unfinished, lead_back, start)[1]
+    slowest = jnp.maximum(1, -1 / (rate * jnp.min(flow.network.tau)))
+    u, slack = drive_beside(lanewise, sigma, point, off, flow.i, slowest)
+    room = jnp.where(sigma, u, -u) - slack
+    moved = jnp.abs(u - lanewise.drive(x, flow.i))
+    border = jnp.abs(u) <= 2 * slack
+    # What lies truly beyond its threshold still moves.
+    still = flow.is_still(lanewise.drift(point, flow.i), point)
+    hides = is_hidden(border, u, most=2) & still
+    near = moved <= NEAR_COMPONENT * jnp.abs(point) + NEAR_SCALE * flow.sizes(point)
+    there = jnp.where(border, near, (room > 0) & (near | (moved < AHEAD * room)))
+    return (~jnp.any(border, axis=0) | hides) & jnp.all(there, axis=0), border
+
+
+def unfinished(carry: tuple) -> Flag:
+    """Whether rounds of steps go on for some row: the first of a loop's values counts the steps,
+    the last says for which."""
+    k, *_, going = carry
+    return (k < MOST_PROBE_STEPS) & jnp.any(going)
 
 
 def chamber_rest(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Lanes:
@@ -282,16 +339,14 @@ def drive_beside(
         return wide.drive(at + more, given).astype(x.dtype), doubt
 
 
-def all_steps(steps: Float[Array, "steps rows"], slope: Callable, x: Lanes) -> Lanes:
+def all_steps(steps: Steps, slope: Product, x: Lanes) -> Lanes:
     """x <- x + h_k slope(x), for each step h_k, the last one first: steps of minimal residual grow
     as what is fast vanishes, and short ones then damp the rounding that long ones magnify."""
     last = len(steps) - 1
     return jax.lax.fori_loop(0, len(steps), lambda k, x: x + steps[last - k] * slope(x), x)
 
 
-def minimal_residual(
-    product: Callable[[Lanes], Lanes], y: Lanes, fastest: Array
-) -> Float[Array, "steps rows"]:
+def minimal_residual(product: Product, y: Lanes, fastest: Array) -> Steps:
     """The h_k for which |y + h_k J y| is least, step after step from this y, as long as they are
     positive."""
 

@@ -12,7 +12,6 @@ from ..._types import Flag, Scalar, Vector
 from ...networks import AbstractDynamics, is_map, is_structured, is_threshold_linear
 from .._accuracy import (
     AMPLIFIED,
-    BENT,
     HELD,
     NEAR_COMPONENT,
     NEAR_SCALE,
@@ -23,7 +22,7 @@ from .._jacobian import solve_jacobian
 from .._linalg import after, skip_unless_any
 from .._phases import Phase, tolerances_at
 from .._result import Evidence, Outcome
-from .._rounding import bend, is_resolved, neighbours, on_threshold, residual, rounding
+from .._rounding import bends_little, is_resolved, neighbours, on_threshold, residual, rounding
 from .._speed import judged_rows
 from .._state import PENDING, State, StopReason
 from ..certificates import chamber_matrix, unstable_projection
@@ -117,8 +116,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
         # No fixed point, though the residual is rounding, where two of them have just met.
         rest = jnp.abs(network.drift(place, i)) + rounding(network, place, i, scale)
         reach = farthest(network, place, i, after(rest, parts[:, 0]))
-        bent = bend(lambda x: network.drift(x, i), place, reach)
-        stable &= jnp.linalg.norm(bent) <= BENT * jnp.linalg.norm(rest)
+        stable &= bends_little(lambda x: network.drift(x, i), place, reach, rest)
     unstable = resting & saddle & held
     if is_map(network):
         # An orbit that wanders jumps next to an unstable point now and then.
