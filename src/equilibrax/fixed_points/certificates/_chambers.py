@@ -7,14 +7,16 @@ sigma = {j : u_j(x) > 0}, with u = C x + d the drive, that is rectified: C = I u
     tau dx/dt = M x + q,    J = T^-1 M,    x* = -M^-1 q.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..._types import ActiveSet, Matrix
-from ...networks import RateNetwork, absolute, times
+from ...networks import RateNetwork, absolute, is_structured, times
 
 
 def all_sets(n: int) -> np.ndarray:
@@ -59,6 +61,16 @@ def widened(network: RateNetwork, *arrays: Array) -> tuple[Any, ...]:
     """The network and arrays in double precision, inside `jax.enable_x64`: what is left of a sum is
     known to far more digits there."""
     return network.astype(jnp.float64), *(array.astype(jnp.float64) for array in arrays)
+
+
+def in_double(compute: Callable[..., Any], network: RateNetwork, *arrays: Array) -> Any:
+    """`compute(network, *arrays)` in double precision, rounded at the end; in their own precision
+    where weights have structure."""
+    if is_structured(network):
+        return compute(network, *arrays)
+    with jax.enable_x64(True):
+        results = compute(*widened(network, *arrays))
+        return jax.tree.map(lambda result: result.astype(network.dtype), results)
 
 
 def unit_of_sums(n: int, dtype: Any) -> float:

@@ -55,7 +55,7 @@ from .._rounding import bends_little
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
-from ._chambers import chamber_drift, is_hidden, terms, widened
+from ._chambers import chamber_drift, in_double, is_hidden, terms
 from ._products import Lanes, approaches
 
 Product = Callable[[Lanes], Lanes]
@@ -305,11 +305,7 @@ def unfinished(carry: tuple) -> Flag:
 def chamber_rest(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Lanes:
     """What is left of tau dx/dt of the chamber's flow at x, in double precision unless weights have
     structure, whose products are those of their dtype. `network` is `in_lanes`."""
-    if is_structured(network):
-        return chamber_drift(network, sigma, x, i)
-    with jax.enable_x64(True):
-        wide, *at = widened(network, x, i)
-        return chamber_drift(wide, sigma, *at).astype(x.dtype)
+    return in_double(lambda wide, x, i: chamber_drift(wide, sigma, x, i), network, x, i)
 
 
 def drive_beside(
@@ -334,9 +330,8 @@ def drive_beside(
             doubt += longest * times(absolute(network.weights), own)
         return network.drive(x, i), doubt + own
     doubt += own
-    with jax.enable_x64(True):
-        wide, at, more, given = widened(network, x, off, i)
-        return wide.drive(at + more, given).astype(x.dtype), doubt
+    drive = in_double(lambda wide, x, off, i: wide.drive(x + off, i), network, x, off, i)
+    return drive, doubt
 
 
 def all_steps(steps: Steps, slope: Product, x: Lanes) -> Lanes:

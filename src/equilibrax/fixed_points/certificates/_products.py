@@ -47,7 +47,7 @@ from .._result import Evidence
 from .._speed import block_rows
 from ..stepping import Queue, in_blocks, in_lanes
 from ._base import AbstractCertificate, Proof, evidence_of, packed, unpacked
-from ._chambers import chamber_drift, is_hidden, margin, terms, unit_of_sums, widened
+from ._chambers import chamber_drift, in_double, is_hidden, margin, terms, unit_of_sums, widened
 from ._global import GlobalStability
 from ._powers import PerRow, Powers, length, norm_bound
 from ._spectrum import spectral_abscissa
@@ -337,21 +337,23 @@ def approaches(
 
 def rest_bound(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Lanes:
     """Bounds on what is left of tau dx/dt of the chamber's flow at x. `network` is `in_lanes`."""
-    with jax.enable_x64(True):
-        wide, *at = widened(network, x, i)
-        rest = jnp.abs(chamber_drift(wide, sigma, *at))
-        rest += unit_of_sums(len(x), wide.dtype) * terms(wide, sigma, *at)
-        return 1.001 * rest.astype(i.dtype) + jnp.finfo(i.dtype).tiny
+
+    def size(wide, x, i):
+        rest = jnp.abs(chamber_drift(wide, sigma, x, i))
+        return rest + unit_of_sums(len(x), wide.dtype) * terms(wide, sigma, x, i)
+
+    return 1.001 * in_double(size, network, x, i) + jnp.finfo(i.dtype).tiny
 
 
 def room_at(
     network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes, hidden: Lanes
 ) -> tuple[Lanes, Lanes]:
     """The margins of the true point, which may be off by what is hidden (`margin`)."""
-    with jax.enable_x64(True):
-        wide, x, at, off = widened(network, x, i, hidden)
-        room, slack = margin(wide, sigma, x, at, off, unit_of_sums(len(x), wide.dtype))
-        return room.astype(i.dtype), slack.astype(i.dtype)
+
+    def compute(wide, x, i, hidden):
+        return margin(wide, sigma, x, i, hidden, unit_of_sums(len(x), wide.dtype))
+
+    return in_double(compute, network, x, i, hidden)
 
 
 def distance_bound(network: RateNetwork, block: Block, powers: Powers, rest: Lanes) -> Lanes:
