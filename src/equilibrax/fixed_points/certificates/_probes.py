@@ -163,8 +163,7 @@ class Probes(AbstractCertificate):
         else:
             near = NEAR_COMPONENT * flow.sizes(point)
             stable &= jnp.all(jnp.abs(point - x) <= near, axis=0)
-            hidden = ROUNDING * jnp.finfo(x.dtype).eps * flow.sizes(point) / flow.lanewise.tau
-            rest = jnp.abs(flow.velocity(point)) + hidden
+            rest = jnp.abs(flow.velocity(point)) + flow.rounding(point) / flow.lanewise.tau
             reach = rest / jnp.maximum(-rate, self.band)
             stable &= bends_little(flow.velocity, point, reach, rest, axis=0)
         evidence = jnp.where(stable, Evidence.PROBED, Evidence.NONE).astype(jnp.int8)
@@ -203,10 +202,13 @@ class Frozen:
             return terms(self.lanewise, self.sigma, x, self.i)
         return jnp.maximum(jnp.abs(x), jax.vmap(self.network.scale, -1, -1)(x, self.i))
 
+    def rounding(self, x: Lanes) -> Lanes:
+        """What rounding alone may leave of tau dx/dt at x."""
+        return ROUNDING * jnp.finfo(x.dtype).eps * self.sizes(x)
+
     def is_still(self, drift: Lanes, x: Lanes) -> Bool[Array, " rows"]:
         """Whether such a tau dx/dt at x is zero but for rounding."""
-        least = ROUNDING * jnp.finfo(x.dtype).eps * self.sizes(x)
-        return jnp.all(jnp.abs(drift) <= least, axis=0)
+        return jnp.all(jnp.abs(drift) <= self.rounding(x), axis=0)
 
 
 def follow(
@@ -271,8 +273,12 @@ def thresholds_at(
     """Whether the flow's point is the network's, to which trajectories from x lead, and the neurons
     there on their thresholds."""
     lanewise, sigma = flow.lanewise, flow.sigma
-    rest = chamber_rest(lanewise, sigma, point, flow.i) / lanewise.tau
     product = flow.product(point)
+
+    def drift(wide, x, i):
+        return chamber_drift(wide, sigma, x, i)
+
+    rest = in_double(drift, lanewise, point, flow.i) / lanewise.tau
 
     def lead_back(carry):
         k, e, going = carry
@@ -300,12 +306,6 @@ def unfinished(carry: tuple) -> Flag:
     the last says for which."""
     k, *_, going = carry
     return (k < MOST_PROBE_STEPS) & jnp.any(going)
-
-
-def chamber_rest(network: RateNetwork, sigma: Bool[Array, "n rows"], x: Lanes, i: Lanes) -> Lanes:
-    """What is left of tau dx/dt of the chamber's flow at x, in double precision unless weights have
-    structure, whose products are those of their dtype. `network` is `in_lanes`."""
-    return in_double(lambda wide, x, i: chamber_drift(wide, sigma, x, i), network, x, i)
 
 
 def drive_beside(

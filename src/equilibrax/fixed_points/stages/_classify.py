@@ -115,8 +115,13 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     if not is_threshold_linear(network):
         # No fixed point, though the residual is rounding, where two of them have just met.
         rest = jnp.abs(network.drift(place, i)) + rounding(network, place, i, scale)
-        reach = farthest(network, place, i, after(rest, parts[:, 0]))
-        stable &= bends_little(lambda x: network.drift(x, i), place, reach, rest)
+
+        def beside_a_root(wanted):
+            hidden = after(jnp.where(wanted, rest, 0), parts[:, 0])
+            reach = farthest(network, place, i, hidden)
+            return bends_little(lambda x: network.drift(x, i), place, reach, rest)
+
+        stable = skip_unless_any(stable, beside_a_root, stable)
     unstable = resting & saddle & held
     if is_map(network):
         # An orbit that wanders jumps next to an unstable point now and then.
