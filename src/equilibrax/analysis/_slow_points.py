@@ -284,9 +284,8 @@ def is_fixed(network: AbstractDynamics, x: Vector, i: Vector, extent: Array) -> 
     themselves, that of states of this extent counts, unless dx/dt is the same all over it."""
     unit = jnp.maximum(network.scale(x, i), extent)
     speed = jnp.abs(network.drift(x, i))
-    return jnp.all(speed <= rounding(network, x, i, unit)) & ~jnp.any(
-        is_resolved(network, x, i, unit)
-    )
+    at_rest = jnp.all(speed <= rounding(network.magnitude(x, i) + unit))
+    return at_rest & ~jnp.any(is_resolved(network, x, i, unit))
 
 
 @alone

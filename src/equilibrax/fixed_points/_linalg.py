@@ -64,7 +64,20 @@ def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 def solve(a: Inexact[Array, "n n"], b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
     """The solution of a x = b, whose factors are computed after b."""
-    return jnp.linalg.solve(after(a, b), b)
+    return factored(a, b)(b)
+
+
+def factored(
+    a: Inexact[Array, "n n"], done: Inexact[Array, " n"] | None = None
+) -> Callable[..., Inexact[Array, " n"]]:
+    """`solve(b)` for the solution of a x = b, and `solve(b, transpose=True)` for that of a' x = b,
+    from factors that are computed after `done`."""
+    factors = jax.scipy.linalg.lu_factor(a if done is None else after(a, done))
+
+    def solve_factored(b: Inexact[Array, " n"], *, transpose: bool = False):
+        return jax.scipy.linalg.lu_solve(factors, b, trans=int(transpose))
+
+    return solve_factored
 
 
 Result = TypeVar("Result")

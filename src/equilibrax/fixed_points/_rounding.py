@@ -5,22 +5,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
-from .._types import Scalar, Vector
+from .._types import Vector
 from ..networks import AbstractDynamics, RateNetwork, absolute, is_threshold_linear, times
 from ._accuracy import BENT, NEIGHBOURS, RESOLVED, ROUNDING
 
 
-def rounding(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -> Vector:
-    """What rounding alone may leave of each component of `drift`, to a generous factor."""
-    return ROUNDING * jnp.finfo(x.dtype).eps * (network.magnitude(x, i) + scale)
-
-
-def residual(network: AbstractDynamics, x: Vector, i: Vector, scale: Vector) -> Scalar:
-    """The largest |tau_j dx_j/dt| at x, in units of its rounding."""
-    unit = rounding(network, x, i, scale)
-    return jnp.max(jnp.abs(network.drift(x, i)) / jnp.where(unit > 0, unit, 1))
+def rounding(terms: Float[Array, "..."]) -> Float[Array, "..."]:
+    """What rounding alone may leave of a sum, to a generous factor, if the absolute values of its
+    terms add up to `terms`."""
+    return ROUNDING * jnp.finfo(terms.dtype).eps * terms
 
 
 def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Vector) -> Bool[Array, " n"]:
@@ -28,14 +23,14 @@ def on_threshold(network: RateNetwork, x: Vector, i: Vector, scale: Vector) -> B
     terms = network.magnitude(x, i) + scale
     if network.convention != "voltage":
         terms = times(absolute(network.weights), terms) + jnp.abs(i) + jnp.abs(network.bias)
-    return jnp.abs(network.drive(x, i)) <= ROUNDING * jnp.finfo(x.dtype).eps * terms
+    return jnp.abs(network.drive(x, i)) <= rounding(terms)
 
 
-def neighbours(x: Vector, unit: Array) -> list[Vector]:
+def neighbours(x: Vector, unit: Array) -> Float[Array, "states n"]:
     """States some roundings of these sizes away from x, to either side."""
     signs = np.sign(np.random.default_rng(3).normal(size=(NEIGHBOURS, x.size)))
     step = 2 * float(jnp.finfo(x.dtype).eps) * unit
-    return [x + sign * step for sign in (*signs, *-signs)]
+    return x + jnp.asarray(np.concatenate([signs, -signs]), x.dtype) * step
 
 
 def bend(velocity: Callable[[Array], Array], x: Array, reach: Array) -> Array:
@@ -47,8 +42,11 @@ def bend(velocity: Callable[[Array], Array], x: Array, reach: Array) -> Array:
     """
     here, push = jax.linearize(velocity, x)
     along = push(reach)
-    off = [velocity(x + sign * reach) - here - sign * along for sign in (1, -1)]
-    return jnp.maximum(*map(jnp.abs, off))
+
+    def off(sign):
+        return jnp.abs(velocity(x + sign * reach) - here - sign * along)
+
+    return jnp.max(jax.vmap(off)(jnp.asarray([1, -1], x.dtype)), axis=0)
 
 
 def bends_little(
@@ -71,6 +69,6 @@ def is_resolved(network: AbstractDynamics, x: Vector, i: Vector, scale: Array) -
     if is_threshold_linear(network):
         return jnp.zeros(x.shape, bool)
     here = network.drift(x, i)
-    around = jnp.stack(neighbours(x, jnp.maximum(jnp.abs(x), scale)))
+    around = neighbours(x, jnp.maximum(jnp.abs(x), scale))
     change = jnp.abs(jax.vmap(lambda x: network.drift(x, i))(around) - here)
     return jnp.abs(here) > RESOLVED * jnp.max(change, axis=0)

@@ -4,9 +4,11 @@ Newton's method seeks the fixed point behind the state; its own residual checks 
 eigenvalues of the Jacobian there judge it. Nothing computed on the way is trusted.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from ..._types import Flag, Scalar, Vector
 from ...networks import AbstractDynamics, is_map, is_structured, is_threshold_linear
@@ -18,11 +20,11 @@ from .._accuracy import (
     STEPS_HELD,
     WEAKEST,
 )
-from .._jacobian import solve_jacobian
+from .._jacobian import Solve, factored_jacobian, solve_jacobian
 from .._linalg import after, skip_unless_any
 from .._phases import Phase, tolerances_at
 from .._result import Evidence, Outcome
-from .._rounding import bends_little, is_resolved, neighbours, on_threshold, residual, rounding
+from .._rounding import bends_little, is_resolved, neighbours, on_threshold, rounding
 from .._speed import judged_rows
 from .._state import PENDING, State, StopReason
 from ..certificates import chamber_matrix, unstable_projection
@@ -77,16 +79,17 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     loosest, tightest = (
         tolerances_at(flow, level, x.dtype) for level in (0, flow.last_level(x.dtype))
     )
-    speed = jnp.abs(network.drift(x, i))
+    search = polish(network, x, i, scale, row.growth[0])
+    point, believed = search.states[-1], search.believed
+    speed, hidden = search.speeds[0], rounding(search.terms[0] + scale)
     resting = jnp.all(speed <= loosest.at_rest(x, scale))
-    point, believed = polish(problem, x, i, scale)
+    place = jnp.where(believed, point, x)
+    # How fast the state moves there; and it may do nothing but that, as far as rounding can tell.
+    rest = jnp.where(believed, search.speeds[-1], speed)
+    rest += jnp.where(believed, rounding(search.terms[-1] + scale), hidden)
     # Terms that do not depend on x may hide it in their rounding: it is as exact as it can be.
     # Those of threshold-linear networks are known, component by component.
-    hidden = jnp.asarray(not is_threshold_linear(network)) & final & ~believed & resting
-    hidden &= ~jnp.any(is_resolved(network, x, i, row.growth[0]))
-    hidden &= jnp.all(speed <= rounding(network, x, i, row.growth[0]))
-    place = jnp.where(believed, point, x)
-    believed |= hidden
+    believed |= search.hidden & final & resting
     sides = sides_of(problem.network, place, i, scale)
     needed = believed | resting | certificate.bounds_are_exact
     below, above = one_sided_abscissas(problem, place, i, sides, needed)
@@ -95,7 +98,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     divided = (jnp.minimum(below, above) < -band) & (abscissa >= -band)
 
     saddle = believed & (abscissa > band) & ~divided
-    around = jnp.column_stack([x, *neighbours(x, jnp.abs(x))]) - place[:, None]
+    around = jnp.concatenate([x[None], neighbours(x, jnp.abs(x))]).T - place[:, None]
     parts = certificate.unstable_part(network, place, i, around, saddle)
     apart = jnp.max(jnp.abs(parts[:, 1:] - parts[:, :1]), axis=1)
     grown = jnp.clip(jnp.exp(abscissa * row.time), 1, jnp.finfo(x.dtype).eps ** -AMPLIFIED)
@@ -108,17 +111,13 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     bounce = loosest.at_rest(x, scale)
     bounce *= 1 if is_threshold_linear(network) else jnp.maximum(1, 0.5 / damping)
     resting |= final & believed & jnp.all(jnp.abs(x - place) <= bounce)
-    still = jnp.all(
-        speed <= jnp.maximum(tightest.at_rest(x, scale), rounding(network, x, i, scale))
-    )
+    still = jnp.all(speed <= jnp.maximum(tightest.at_rest(x, scale), hidden))
     stable = believed & (abscissa < -band) & resting & ~divided
     if not is_threshold_linear(network):
         # No fixed point, though the residual is rounding, where two of them have just met.
-        rest = jnp.abs(network.drift(place, i)) + rounding(network, place, i, scale)
-
         def beside_a_root(wanted):
-            hidden = after(jnp.where(wanted, rest, 0), parts[:, 0])
-            reach = farthest(network, place, i, hidden)
+            left = after(jnp.where(wanted, rest, 0), parts[:, 0])
+            reach = farthest(factored_jacobian(network, place, i, done=left), left)
             return bends_little(lambda x: network.drift(x, i), place, reach, rest)
 
         stable = skip_unless_any(stable, beside_a_root, stable)
@@ -126,7 +125,7 @@ def classify(problem: Problem, row: State, i: Vector, final: Flag) -> State:
     if is_map(network):
         # An orbit that wanders jumps next to an unstable point now and then.
         later = jax.lax.fori_loop(0, STEPS_HELD, lambda _, x: network.step(x, i), x)
-        unstable &= jnp.all(jnp.abs(later - x) <= rounding(network, x, i, scale))
+        unstable &= jnp.all(jnp.abs(later - x) <= hidden)
     marginal = resting & final & ((still & (jnp.abs(abscissa) <= band)) | (believed & divided))
     at_rest = stable | unstable | marginal
     outcome = jnp.select(
@@ -217,19 +216,18 @@ def share_a_metric(problem: Problem, sides: Sides, done: Vector) -> Flag:
     return proven | skip_unless_any(single, compute, jnp.array(False))
 
 
-def farthest(network: AbstractDynamics, x: Vector, i: Vector, rest: Vector) -> Vector:
-    """How far the fixed point may be from x, if each |tau dx/dt| may be as large as `rest`: M^-1 s
-    rest, with the signs s that take one component farthest, M = T J.
+def farthest(solve: Solve, rest: Vector) -> Vector:
+    """How far the fixed point may be, if each |tau dx/dt| may be as large as `rest`: M^-1 s rest,
+    with the signs s that take one component farthest; `solve(b)` is M^-1 b, M = T J.
 
     The component is that which the rests move most with equal signs, and its signs are those of its
     row of M^-1: a step of Hager's estimate of a norm.
 
     W. W. Hager, SIAM J. Sci. Stat. Comput. 5:311 (1984), doi:10.1137/0905023.
     """
-    most = jnp.argmax(jnp.abs(solve_jacobian(network, x, i, rest)))
-    row = jnp.zeros_like(x).at[most].set(1)
-    row = solve_jacobian(network, x, i, row, transpose=True)
-    return solve_jacobian(network, x, i, jnp.where(row < 0, -rest, rest))
+    most = jnp.argmax(jnp.abs(solve(rest)))
+    row = solve(jnp.zeros_like(rest).at[most].set(1), transpose=True)
+    return solve(jnp.where(row < 0, -rest, rest))
 
 
 def is_near(x: Vector, point: Vector, scale: Vector) -> Flag:
@@ -239,7 +237,27 @@ def is_near(x: Vector, point: Vector, scale: Vector) -> Flag:
     return jnp.all(jnp.abs(point - x) <= slack)
 
 
-def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vector, Flag]:
+class Search(NamedTuple):
+    """Newton's method from where a trajectory stopped.
+
+    - `states`: that state, the next one, and the last, which is the fixed point if it may be
+      `believed`;
+    - `speeds`, `terms`: |tau dx/dt| there, component by component, and what the absolute values of
+      its terms add up to;
+    - `hidden`: whether nothing but rounding is left of tau dx/dt at the first state, though the
+      last is not believed.
+    """
+
+    states: Float[Array, "3 n"]
+    speeds: Float[Array, "3 n"]
+    terms: Float[Array, "3 n"]
+    believed: Flag
+    hidden: Flag
+
+
+def polish(
+    network: AbstractDynamics, x: Vector, i: Vector, scale: Vector, extent: Scalar
+) -> Search:
     """The fixed point next to x, by Newton's method, and whether it may be believed.
 
     In a chamber of a threshold-linear network the first step is exact and the second
@@ -247,24 +265,33 @@ def polish(problem: Problem, x: Vector, i: Vector, scale: Vector) -> tuple[Vecto
     believed. Otherwise the residual must fall fourfold in the first step, as it does
     where Newton's method converges quadratically. In both cases every component must be
     near, within 2 % of itself or 1e-4 of its scale, and the residual must be rounding, by its terms
-    and by its values at the states next to it.
+    and by its values at the states next to it. At x itself it may be rounding by the terms of
+    states of its `extent`.
     """
-
-    network = problem.network
 
     def newton(x, _):
         better = x - solve_jacobian(network, x, i, network.drift(x, i))
         return better, better
 
-    steps = 2 if is_threshold_linear(network) else 4
-    point, (first, *_) = jax.lax.scan(newton, x, length=steps)
-    if is_threshold_linear(network):
+    def evaluate(x):
+        return jnp.abs(network.drift(x, i)), network.magnitude(x, i)
+
+    corners = is_threshold_linear(network)
+    point, (first, *_) = jax.lax.scan(newton, x, length=2 if corners else 4)
+    states = jnp.stack([x, first, point])
+    speeds, terms = jax.vmap(evaluate)(states)
+    unit = rounding(terms + scale)
+    if corners:
         same = (network.drive(point, i) > 0) == (network.drive(x, i) > 0)
         genuine = jnp.all(same | on_threshold(network, point, i, scale))
+        hidden = resolved = jnp.array(False)
     else:
-        before, later = (residual(network, place, i, scale) for place in (x, first))
+        before, later, _ = jnp.max(speeds / jnp.where(unit > 0, unit, 1), axis=1)
         genuine = later <= jnp.maximum(before / 4, 1)
-    near = is_near(x, point, scale)
-    exact = jnp.all(jnp.abs(network.drift(point, i)) <= rounding(network, point, i, scale))
-    exact &= ~jnp.any(is_resolved(network, point, i, scale))
-    return point, genuine & near & exact & jnp.all(jnp.isfinite(point))
+        units = jnp.stack([jnp.full_like(scale, extent), scale])
+        moves = jax.vmap(lambda x, unit: is_resolved(network, x, i, unit))(states[::2], units)
+        moving, resolved = jnp.any(moves, axis=1)
+        hidden = ~moving & jnp.all(speeds[0] <= rounding(terms[0] + extent))
+    exact = jnp.all(speeds[2] <= unit[2]) & ~resolved & jnp.all(jnp.isfinite(point))
+    believed = genuine & is_near(x, point, scale) & exact
+    return Search(states, speeds, terms, believed, hidden & ~believed)

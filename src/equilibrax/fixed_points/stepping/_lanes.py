@@ -105,8 +105,9 @@ def in_blocks(
 ) -> Any:
     """`treat(block, *rows of the shared arrays)` for the queue's rows, `size` at a time.
 
-    A block holds these rows of every array in `state`, and `treat` returns it changed. Blocks are
-    of one shape: the last one is padded with copies that are not written back.
+    A block holds these rows of every array in `state`, and `treat` returns it changed; arrays that
+    it passes on are not written back. Blocks are of one shape: the last one is padded with copies
+    that are not written back.
     """
     m = len(queue.rows)
     size = min(size, m)
@@ -114,9 +115,12 @@ def in_blocks(
     def block(carry):
         k, state = carry
         rows = queue.at(k * size + jnp.arange(size, dtype=jnp.int32))
-        part, *others = jax.tree.map(lambda a: a.at[rows].get(mode="clip"), (state, *shared))
-        part = treat(part, *others, rows < m)
-        return k + 1, jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), state, part)
+        old, *others = jax.tree.map(lambda a: a.at[rows].get(mode="clip"), (state, *shared))
+
+        def write(column, old, new):
+            return column if new is old else column.at[rows].set(new, mode="drop")
+
+        return k + 1, jax.tree.map(write, state, old, treat(old, *others, rows < m))
 
     start = (jnp.zeros((), jnp.int32), state)
     return jax.lax.while_loop(lambda carry: carry[0] * size < queue.count, block, start)[1]
