@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 
 import diffrax
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -161,5 +162,10 @@ ENDS: dict[str, End] = {
     "infinite": End(lambda: eqb.two_neuron(), (1.0, -np.inf), (Outcome.INVALID,)),
     "start-not-finite": End(
         lambda: eqb.two_neuron(), (1.0, 1.0), (Outcome.INVALID,), x0=(np.inf, 0.0)
+    ),
+    # As a step of gradient descent may leave it, which no constructor checks.
+    "a-negative-time-constant": End(
+        lambda: eqx.tree_at(lambda net: net.tau, eqb.two_neuron(), jnp.asarray([1.0, -0.1])),
+        (1.0, 1.0), (Outcome.INVALID,),
     ),
 }  # fmt: skip

@@ -26,7 +26,8 @@ class Outcome(enum.IntEnum):
     | `OSCILLATING` | no      | any      | returns to where it was, after `period`        |
     | `DIVERGED`    | no      | any      | grows, and does not slow down                  |
     | `NOT_SETTLED` | no      | any      | ran out of time or steps                       |
-    | `INVALID`     | -       | -        | input, start, network or field was not finite  |
+    | `INVALID`     | -       | -        | input, start, network or field was not finite, |
+    |               |         |          | or a time constant not positive                |
 
     **Example:**
 
@@ -82,8 +83,8 @@ _MESSAGES = {
         "close to zero, pass its logarithm as the state."
     ),
     Outcome.INVALID: (
-        "The input, the initial state or the network holds NaN or infinity, or the vector field "
-        "is not finite at the start."
+        "The input, the initial state or the network holds NaN or infinity, a time constant is not "
+        "positive, or the vector field is not finite at the start."
     ),
 }
 

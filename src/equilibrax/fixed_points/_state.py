@@ -122,9 +122,9 @@ def blank_state(m: int, n: int, dtype: Any) -> Any:
 
 def initial_state(network: AbstractDynamics, inputs: Float[Array, "m k"], state: State) -> State:
     """Trajectories about to start: their scales and extents, and `INVALID` where the input, the
-    start, the network or the vector field there is not finite."""
+    start, the network or the vector field there is not finite, or a time constant not positive."""
     x0 = state.x
-    valid = is_finite(network) & is_finite((inputs, x0), axis=1)
+    valid = is_finite(network) & jnp.all(network.tau > 0) & is_finite((inputs, x0), axis=1)
     if not is_threshold_linear(network):
         # Element by element: XLA's maximum of NaN is undefined on a CPU.
         valid &= is_finite(in_lanes(network).drift(x0.T, inputs.T), axis=0)
