@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractMap
-from .._accuracy import MOST_PROBE_STEPS, NEAR_COMPONENT, ROUNDING, UNNOTICED
+from .._accuracy import MOST_PROBE_STEPS, NEAR_COMPONENT, UNNOTICED
 from .._result import Evidence
-from .._rounding import bends_little
+from .._rounding import bends_little, rounding
 from .._speed import probed_rows
 from ._base import AbstractCertificate, Proof, proof_in_blocks
 from ._polished import PolishedPoint
@@ -53,14 +53,15 @@ class MapProbes(AbstractCertificate):
         wanted: Bool[Array, " rows"],
     ) -> Proof:
         """The evidence on trajectories that rest at x."""
-        n, unit = x.shape[1], jnp.finfo(x.dtype).eps
+        n = x.shape[1]
         sizes = jnp.maximum(jnp.abs(x), jax.vmap(network.scale)(x, i))
+        hidden = rounding(sizes)
 
         def step(x):
             return jax.vmap(network.step)(x, i)
 
         def moving(x, y):
-            return jnp.any(jnp.abs(y - x) > 4 * ROUNDING * unit * sizes, axis=1)
+            return jnp.any(jnp.abs(y - x) > 4 * hidden, axis=1)
 
         def follow(carry):
             k, x, y, going = carry
@@ -97,7 +98,7 @@ class MapProbes(AbstractCertificate):
         start = (none, z, jnp.zeros(len(x), x.dtype), unknown, sound)
         _, _, total, bound, _ = jax.lax.while_loop(unfinished, shrink, start)
         # As far as the point may be from where rounding allows it to be seen.
-        rest = jnp.abs(after - point) + ROUNDING * unit * sizes
+        rest = jnp.abs(after - point) + hidden
         rate = jnp.where(bound < 0, bound * total / (rare + total), 0)
         reach = rest / -jnp.expm1(jnp.minimum(rate, -self.band))[:, None]
         stable = sound & (bound < -self.band)

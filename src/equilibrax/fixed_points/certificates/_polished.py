@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ...networks import AbstractDynamics, RateNetwork
-from .._accuracy import BENT, MOST_PASSES, ROUNDING
-from .._rounding import bend, is_resolved
+from .._accuracy import BENT, MOST_PASSES
+from .._rounding import bend, is_resolved, rounding
 from .._speed import judged_rows
 from ._base import AbstractCertificate, Proof, evidence_of, proof_in_blocks
 from ._powers import Powers, length, norm_bound
@@ -103,11 +103,11 @@ class PolishedPoint(AbstractCertificate):
         blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
         point, powers = jax.lax.fori_loop(0, 3, improve, (x, blank))
         drift = jnp.abs(jax.vmap(network.drift)(point, i))
-        terms = jax.vmap(network.magnitude)(point, i)
-        exact = jnp.all(drift <= ROUNDING * unit * terms, axis=1)
+        hidden = rounding(jax.vmap(network.magnitude)(point, i))
+        exact = jnp.all(drift <= hidden, axis=1)
         moves = jax.vmap(lambda x, i: is_resolved(network, x, i, network.scale(x, i)))(point, i)
         exact &= ~jnp.any(moves, axis=1)
-        rest = (drift + ROUNDING * unit * terms) / network.tau
+        rest = (drift + hidden) / network.tau
         reach = powers.solution_bound(rest)
         bent = powers.solution_bound(bend(velocity, point, reach))
         exact &= length(bent, axis=1) <= BENT * length(reach, axis=1)

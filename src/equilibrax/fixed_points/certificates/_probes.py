@@ -47,11 +47,10 @@ from .._accuracy import (
     NEAR_SCALE,
     NEARLY,
     PATIENCE,
-    ROUNDING,
     UNNOTICED,
 )
 from .._result import Evidence
-from .._rounding import bends_little
+from .._rounding import bends_little, rounding
 from .._speed import PROBE_STEPS, probed_rows
 from ..stepping import in_lanes
 from ._base import AbstractCertificate, Proof, proof_in_blocks
@@ -204,7 +203,7 @@ class Frozen:
 
     def rounding(self, x: Lanes) -> Lanes:
         """What rounding alone may leave of tau dx/dt at x."""
-        return ROUNDING * jnp.finfo(x.dtype).eps * self.sizes(x)
+        return rounding(self.sizes(x))
 
     def is_still(self, drift: Lanes, x: Lanes) -> Bool[Array, " rows"]:
         """Whether such a tau dx/dt at x is zero but for rounding."""
