@@ -19,7 +19,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 os.environ.setdefault("XLA_FLAGS", flags)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Where an operation stands in our sources, nobody asks of a compiled program here: writing it down is
-# a sixth of the time until it is compiled.
+# up to a sixth of the time until it is compiled.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # What one worker, or a command that a test runs, has compiled, the others load.

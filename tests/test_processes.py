@@ -92,15 +92,18 @@ def test_killed_at_twenty_instants_the_store_is_that_of_an_unkilled_command(fold
 def wait(path, seen, seconds, shards=15):
     """So long, or until so many new shards are there: the command is not to come to its end."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and (not path.exists() or len(listing(path)) < seen + shards):
+    while time.monotonic() < until and len(named(path)) < seen + shards:
         time.sleep(0.002)
 
 
 def committed(path):
     """Shards by name, with the time at which each was written."""
-    if not path.exists():
-        return {}
-    return {name: (path / name).stat().st_mtime_ns for name in listing(path)}
+    return {name: (path / name).stat().st_mtime_ns for name in named(path)}
+
+
+def named(path):
+    """The shards' names, none before the store is there."""
+    return listing(path) if path.exists() else []
 
 
 WORKER = """

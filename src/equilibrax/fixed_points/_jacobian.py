@@ -15,9 +15,7 @@ Solve = Callable[..., Vector]
 """`solve(b)` is M^-1 b; `solve(b, transpose=True)` the solution with the transpose of M."""
 
 
-def factored_jacobian(
-    network: AbstractDynamics, x: Vector, i: Vector, done: Vector | None = None
-) -> Solve:
+def factored_jacobian(network: AbstractDynamics, x: Vector, i: Vector, done: Vector) -> Solve:
     """Solutions of linear systems with M = T J at x, whose factors are computed once; after `done`.
 
     Where weights have structure, M = W S - 1 or S W - 1, S being the slopes, is not built. For

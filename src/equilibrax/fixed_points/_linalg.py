@@ -68,11 +68,11 @@ def solve(a: Inexact[Array, "n n"], b: Inexact[Array, " n"]) -> Inexact[Array, "
 
 
 def factored(
-    a: Inexact[Array, "n n"], done: Inexact[Array, " n"] | None = None
+    a: Inexact[Array, "n n"], done: Inexact[Array, " n"]
 ) -> Callable[..., Inexact[Array, " n"]]:
     """`solve(b)` for the solution of a x = b, and `solve(b, transpose=True)` for that of a' x = b,
     from factors that are computed after `done`."""
-    factors = jax.scipy.linalg.lu_factor(a if done is None else after(a, done))
+    factors = jax.scipy.linalg.lu_factor(after(a, done))
 
     def solve_factored(b: Inexact[Array, " n"], *, transpose: bool = False):
         return jax.scipy.linalg.lu_solve(factors, b, trans=int(transpose))
